@@ -1,0 +1,406 @@
+package profile
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// RecordingVersion is the version of recording.json that this package reads and writes.
+const RecordingVersion = 1
+
+// ErrIncomplete says that evidence is missing, and that a profile made from it would be too thin.
+var ErrIncomplete = errors.New("recording is incomplete")
+
+// Phase tells when in a container's life a call was made.
+type Phase string
+
+// The phases of a container.
+const (
+	PhaseRuntime  Phase = "runtime"  // the filter is installed, the workload not yet executed: the runtime's own calls
+	PhaseWorkload Phase = "workload" // from the workload's execve on
+	PhaseExec     Phase = "exec"     // processes that joined the container later, as with runc exec
+)
+
+// Phases returns all phases in the order of a container's life.
+func Phases() []Phase { return []Phase{PhaseRuntime, PhaseWorkload, PhaseExec} }
+
+// Boundary tells where recording began.
+type Boundary string
+
+// The boundaries. BoundaryNone means that the container never came to either.
+const (
+	BoundaryNone   Boundary = ""
+	BoundaryFilter Boundary = "filter" // at the installation of the container's filter: exact
+	BoundaryExecve Boundary = "execve" // at the workload's execve: the runtime's calls under a filter are not in it
+)
+
+// Recording is the evidence of one or more runs of the same workload under the same runtime. docs/recording-format.md
+// describes the file.
+type Recording struct {
+	Version         int               `json:"version"`
+	ID              string            `json:"id"`
+	Complete        bool              `json:"complete"`
+	Dropped         map[string]uint64 `json:"dropped,omitempty"`
+	Runtime         Runtime           `json:"runtime"`
+	Kernel          string            `json:"kernel"`
+	Boundary        Boundary          `json:"boundary"`
+	NoNewPrivileges bool              `json:"noNewPrivileges"`
+	Workload        Workload          `json:"workload"`
+	Tests           map[string]string `json:"tests,omitempty"`
+	Runs            []Run             `json:"runs"`
+	Syscalls        []Syscall         `json:"syscalls"`
+	Unknown         []Unknown         `json:"unknown,omitempty"`
+}
+
+// Runtime is the OCI runtime that made the container.
+type Runtime struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+}
+
+// Workload is what ran in the container.
+type Workload struct {
+	Package string   `json:"package,omitempty"`
+	Module  string   `json:"module,omitempty"`
+	Go      string   `json:"go,omitempty"`
+	SHA256  string   `json:"sha256,omitempty"`
+	Args    []string `json:"args"`
+	User    string   `json:"user,omitempty"`
+}
+
+// Run is one run of the container.
+type Run struct {
+	ID      string  `json:"id"`
+	Exit    int     `json:"exit"` // the runtime's exit status; -1 if it is not known
+	Seconds float64 `json:"seconds,omitempty"`
+}
+
+// Syscall is one call of one ABI in one phase. A call that was allowed and one that was denied are two entries.
+type Syscall struct {
+	Phase   Phase      `json:"phase"`
+	ABI     specs.Arch `json:"abi"`
+	Nr      uint32     `json:"nr"`
+	Name    string     `json:"name,omitempty"` // for readers; the number counts
+	Denied  *Denied    `json:"denied,omitempty"`
+	Callers []Caller   `json:"callers,omitempty"`
+	Runs    []string   `json:"runs"` // the ids of the runs that made it
+}
+
+// Denied tells how a call was refused, as seen at its first refusal.
+type Denied struct {
+	Action string    `json:"action"` // errno, trap or kill
+	Errno  uint32    `json:"errno,omitempty"`
+	Count  uint64    `json:"count"`
+	Args   [6]uint64 `json:"args"`  // raw registers
+	Order  int       `json:"order"` // 1 for the container's first kind of denial, 2 for the next
+}
+
+// Caller is who made the call first.
+type Caller struct {
+	Comm string `json:"comm"`
+}
+
+// Unknown is a number that has no name here, so that no profile can list it.
+type Unknown struct {
+	ABI   specs.Arch `json:"abi"`
+	Nr    uint32     `json:"nr"`
+	Count uint64     `json:"count"`
+}
+
+// Drop counts evidence that was lost, and marks the recording incomplete.
+func (r *Recording) Drop(reason string, n uint64) {
+	if n == 0 {
+		return
+	}
+	if r.Dropped == nil {
+		r.Dropped = map[string]uint64{}
+	}
+	r.Dropped[reason] += n
+	r.Complete = false
+}
+
+// ReadRecording decodes and checks one recording.
+func ReadRecording(from io.Reader) (*Recording, error) {
+	data, err := io.ReadAll(from)
+	if err != nil {
+		return nil, fmt.Errorf("read recording: %w", err)
+	}
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return nil, fmt.Errorf("recording is not whole JSON, record again: %w", err)
+	}
+	if v.Version != RecordingVersion {
+		return nil, fmt.Errorf("recording has version %d, this seccompgen reads version %d", v.Version, RecordingVersion)
+	}
+	var r Recording
+	if err := strictJSON(data, &r); err != nil {
+		return nil, fmt.Errorf("decode recording: %w", err)
+	}
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("recording %q: %w", r.ID, err)
+	}
+	return &r, nil
+}
+
+// strictJSON decodes exactly one JSON value and refuses keys that it does not know.
+func strictJSON(data []byte, to any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(to); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("text after the JSON value")
+	}
+	return nil
+}
+
+func (r *Recording) check() error {
+	if r.ID == "" || len(r.Runs) == 0 {
+		return errors.New("no id or no runs")
+	}
+	if r.Complete && len(r.Dropped) != 0 {
+		return errors.New("says complete, and that evidence was dropped")
+	}
+	runs := map[string]bool{}
+	for _, run := range r.Runs {
+		if run.ID == "" || runs[run.ID] {
+			return fmt.Errorf("run id %q is empty or stands twice", run.ID)
+		}
+		runs[run.ID] = true
+	}
+	switch r.Boundary {
+	case BoundaryNone, BoundaryFilter, BoundaryExecve:
+	default:
+		return fmt.Errorf("boundary %q is not one of filter, execve", r.Boundary)
+	}
+	for _, s := range r.Syscalls {
+		if !slices.Contains(Phases(), s.Phase) {
+			return fmt.Errorf("phase %q of call %d is not known", s.Phase, s.Nr)
+		}
+		if table(s.ABI) == nil {
+			return fmt.Errorf("ABI %q of call %d is not known", s.ABI, s.Nr)
+		}
+		name := Name(s.ABI, s.Nr)
+		if name == "" && s.Denied == nil {
+			return fmt.Errorf("call %d of %s has no name here: it belongs under unknown", s.Nr, s.ABI)
+		}
+		if s.Name != "" && s.Name != name {
+			return fmt.Errorf("call %d of %s is %s, not %q", s.Nr, s.ABI, label(s.ABI, s.Nr), s.Name)
+		}
+		if len(s.Runs) == 0 {
+			return fmt.Errorf("call %s of %s belongs to no run", label(s.ABI, s.Nr), s.ABI)
+		}
+		for _, id := range s.Runs {
+			if !runs[id] {
+				return fmt.Errorf("call %s of %s belongs to run %q, which is not listed", label(s.ABI, s.Nr), s.ABI, id)
+			}
+		}
+		if s.Denied != nil && !slices.Contains([]string{"errno", "trap", "kill"}, s.Denied.Action) {
+			return fmt.Errorf("call %s was denied by %q, which is not one of errno, trap, kill", label(s.ABI, s.Nr), s.Denied.Action)
+		}
+	}
+	for _, u := range r.Unknown {
+		if table(u.ABI) == nil {
+			return fmt.Errorf("ABI %q of unknown number %d is not known", u.ABI, u.Nr)
+		}
+	}
+	return nil
+}
+
+// Write encodes the recording as recording.json: sorted, indented, the same bytes for the same evidence.
+func (r *Recording) Write(to io.Writer) error {
+	r.Version = RecordingVersion
+	r.sort()
+	return writeJSON(to, r)
+}
+
+func writeJSON(to io.Writer, v any) error {
+	e := json.NewEncoder(to)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// key orders calls and tells them apart.
+func (s Syscall) key() string {
+	denied := ""
+	if s.Denied != nil {
+		denied = fmt.Sprintf("%s %05d", s.Denied.Action, s.Denied.Errno)
+	}
+	return fmt.Sprintf("%d %d %010d %s", slices.Index(Phases(), s.Phase), abiOrder(s.ABI), s.Nr, denied)
+}
+
+func (r *Recording) sort() {
+	slices.SortFunc(r.Runs, func(a, b Run) int { return cmp.Compare(a.ID, b.ID) })
+	if r.Syscalls == nil {
+		r.Syscalls = []Syscall{}
+	}
+	for i := range r.Syscalls {
+		s := &r.Syscalls[i]
+		s.Name = Name(s.ABI, s.Nr)
+		slices.Sort(s.Runs)
+		slices.SortFunc(s.Callers, func(a, b Caller) int { return cmp.Compare(a.Comm, b.Comm) })
+	}
+	slices.SortFunc(r.Syscalls, func(a, b Syscall) int { return cmp.Compare(a.key(), b.key()) })
+	slices.SortFunc(r.Unknown, func(a, b Unknown) int {
+		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr))
+	})
+}
+
+// Merge unites the runs of several recordings of the same workload, runtime and settings. A run that stands in more
+// than one of them counts once, so that merging is commutative, associative and idempotent.
+func Merge(recordings ...*Recording) (*Recording, error) {
+	if len(recordings) == 0 {
+		return nil, errors.New("merge: no recordings")
+	}
+	m := *recordings[0]
+	m.Complete, m.Dropped, m.Tests, m.Runs, m.Syscalls, m.Unknown = true, nil, nil, nil, nil, nil
+	runs := map[string]Run{}
+	calls := map[string]Syscall{}
+	unknown := map[Unknown]bool{}
+	for _, r := range recordings {
+		if a, b := m.header(), r.header(); a != b {
+			return nil, fmt.Errorf("merge: recordings %q and %q differ in workload, runtime, kernel or boundary: %s and %s", m.ID, r.ID, a, b)
+		}
+		m.ID = min(m.ID, r.ID)
+		m.Complete = m.Complete && r.Complete
+		for reason, n := range r.Dropped {
+			if m.Dropped == nil {
+				m.Dropped = map[string]uint64{}
+			}
+			m.Dropped[reason] = max(m.Dropped[reason], n)
+		}
+		for name, result := range r.Tests {
+			if m.Tests == nil {
+				m.Tests = map[string]string{}
+			}
+			m.Tests[name] = worse(m.Tests[name], result)
+		}
+		for _, run := range r.Runs {
+			runs[run.ID] = run
+		}
+		for _, s := range r.Syscalls {
+			mergeCall(calls, s)
+		}
+		for _, u := range r.Unknown {
+			unknown[u] = true
+		}
+	}
+	m.Runs = slices.Collect(maps.Values(runs))
+	m.Syscalls = slices.Collect(maps.Values(calls))
+	counts := map[Unknown]uint64{}
+	for u := range unknown {
+		k := Unknown{ABI: u.ABI, Nr: u.Nr}
+		counts[k] = max(counts[k], u.Count)
+	}
+	for u, n := range counts {
+		u.Count = n
+		m.Unknown = append(m.Unknown, u)
+	}
+	m.sort()
+	return &m, nil
+}
+
+func mergeCall(calls map[string]Syscall, s Syscall) {
+	old, ok := calls[s.key()]
+	if !ok {
+		old = s
+		old.Runs, old.Callers = nil, nil
+	}
+	old.Runs = union(old.Runs, s.Runs, func(a, b string) int { return cmp.Compare(a, b) })
+	old.Callers = union(old.Callers, s.Callers, func(a, b Caller) int { return cmp.Compare(a.Comm, b.Comm) })
+	if s.Denied != nil {
+		first := *old.Denied
+		if cmp.Or(cmp.Compare(s.Denied.Order, first.Order), slices.Compare(s.Denied.Args[:], first.Args[:])) < 0 {
+			first = *s.Denied
+		}
+		first.Count = max(s.Denied.Count, old.Denied.Count)
+		old.Denied = &first
+	}
+	calls[s.key()] = old
+}
+
+func union[T comparable](a, b []T, compare func(T, T) int) []T {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, compare)
+	return slices.Compact(all)
+}
+
+// worse keeps the worst of two results of the same test.
+func worse(a, b string) string {
+	for _, result := range []string{"fail", "pass", "skip"} {
+		if a == result || b == result {
+			return result
+		}
+	}
+	return cmp.Or(a, b)
+}
+
+// header is what recordings must share to be merged.
+func (r *Recording) header() string {
+	data, err := json.Marshal([]any{r.Runtime, r.Kernel, r.Boundary, r.NoNewPrivileges, r.Workload})
+	if err != nil {
+		panic(err) // plain strings: cannot happen
+	}
+	return string(data)
+}
+
+// Incomplete returns nil, or an error that wraps [ErrIncomplete] and says what is missing.
+func (r *Recording) Incomplete() error {
+	if r.Complete {
+		return nil
+	}
+	var why []string
+	for _, reason := range slices.Sorted(maps.Keys(r.Dropped)) {
+		text := dropTexts[reason]
+		if text == "" {
+			text = reason
+		}
+		why = append(why, fmt.Sprintf("%s (%d)", text, r.Dropped[reason]))
+	}
+	if len(why) == 0 {
+		why = []string{"no reason is given"}
+	}
+	return fmt.Errorf("%w: %s", ErrIncomplete, strings.Join(why, "; "))
+}
+
+// The reasons for which evidence can be missing, keys of Recording.Dropped.
+const (
+	DropFork       = "fork"
+	DropAdopt      = "adopt"
+	DropCaller     = "caller"
+	DropUnknown    = "unknown"
+	DropDenial     = "denial"
+	DropUnfiltered = "unfiltered"
+	DropAlive      = "alive"
+	DropJoin       = "join"
+	DropNotStarted = "not-started"
+	DropDeadline   = "deadline"
+	DropKilled     = "killed"
+)
+
+var dropTexts = map[string]string{
+	DropFork:       "children that the kernel had no memory to follow",
+	DropAdopt:      "threads of the container's init that the kernel had no memory to follow",
+	DropCaller:     "first callers that there was no room to keep",
+	DropUnknown:    "unknown numbers that there was no room to keep",
+	DropDenial:     "denials that there was no room to keep",
+	DropUnfiltered: "workloads executed without the filter that their configuration has",
+	DropAlive:      "tasks of the container that lived on after its end",
+	DropJoin:       "processes that joined a mount namespace which recorded containers share",
+	DropNotStarted: "workloads that were never executed",
+	DropDeadline:   "runs ended by the deadline",
+	DropKilled:     "runs ended by a signal to seccompgen or to the runtime",
+}

@@ -1,0 +1,561 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The recorder: one shared set of programs that serves every container under recording on this host.
+ *
+ * A task is *armed* when it belongs to the init process that a hook named, or joined a recorded container with
+ * setns(2). It is *recorded* from the system call entry at which its seccomp filter is no longer the one it was armed
+ * with. Both facts live in task-local storage, which fork copies, as the kernel copies the filter itself. No
+ * process is ever told by its name.
+ *
+ * What is seen goes into a bit per (phase, ABI, number) of the container's slot. There is no event stream, so nothing
+ * can overflow while it is drained; what could not be kept is counted in slot->dropped.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+enum limits {
+	MAX_SLOTS = 512,     /* containers recorded at once */
+	NR_LIMIT = 1024,     /* numbers kept as bits; the rest, and those without a name, are counted in unknown */
+	NR_WORDS = NR_LIMIT / 64,
+	MAX_FIRSTS = 65536,  /* first sightings, all containers together */
+	MAX_UNKNOWN = 4096,
+	MAX_DENIALS = 16384,
+	MAX_PROCESSES = 4096, /* armed inits, joinable mount namespaces */
+	META_SIZE = 16384,
+};
+
+enum phase { PHASE_RUNTIME, PHASE_WORKLOAD, PHASE_EXEC, PHASES };
+
+/* The calling conventions of one kernel. On x86: x86-64, i386, x32. On arm64: aarch64, arm. */
+enum abi { ABI_NATIVE, ABI_COMPAT, ABI_X32, ABIS };
+
+enum boundary { BOUNDARY_NONE, BOUNDARY_FILTER, BOUNDARY_EXECVE };
+
+enum drop {
+	DROP_FORK,     /* a child could not be given its storage: its calls are missing */
+	DROP_ADOPT,    /* the same for a thread of the container's init */
+	DROP_FIRST,    /* no room to keep who called first; the call itself is kept */
+	DROP_UNKNOWN,  /* no room to keep an unknown number */
+	DROP_DENIAL,   /* no room to keep a denial */
+	DROP_UNFILTERED, /* a filter was announced, but the workload was executed without one */
+	DROPS,
+};
+
+enum slot_flag {
+	SLOT_DENIALS = 1, /* watch sys_exit */
+	SLOT_FILTER = 2,  /* the container's configuration has a filter: never start at an execve */
+};
+
+enum member_state { STATE_JOINER = 1, STATE_ARMED, STATE_RECORDED };
+
+enum outcome { OUTCOME_ERRNO, OUTCOME_TRAP, OUTCOME_KILL };
+
+struct slot {
+	u32 gen;   /* grows with every use of the slot and is never 0: a member of an earlier one is ignored */
+	u32 flags; /* enum slot_flag */
+	u32 boundary;
+	u32 execs; /* armed or joined processes that executed their program */
+	u64 alive; /* recorded tasks that have not exited */
+	u64 dropped[DROPS];
+	u64 seen[PHASES * ABIS * NR_WORDS];
+};
+
+/* Task-local. base and mnt are kernel addresses, compared and never followed. */
+struct member {
+	u64 base; /* the filter at arming; a joiner's, before it joined */
+	u64 mnt;  /* joiner only: the mount namespace it came from */
+	u32 slot;
+	u32 gen;
+	u8 state;
+	u8 phase;
+	u8 init;    /* its next execve is the workload's */
+	u8 in_call; /* sys_enter was seen and its sys_exit was not */
+};
+
+struct arm {
+	u64 base;
+	u32 slot;
+	u32 gen;
+	u32 based; /* base is set: by the first thread seen, before any of them could install a filter */
+	u32 pad;
+};
+
+struct join {
+	u32 slot;
+	u32 gen;
+	u32 shared; /* other recorded containers have this mount namespace too */
+	u32 lost;   /* joins that could not be told apart for that */
+};
+
+struct call {
+	u32 slot;
+	u32 gen;
+	u32 nr;
+	u8 phase;
+	u8 abi;
+	u8 outcome; /* denials only */
+	u8 pad;
+	u32 err;    /* denials only: the errno */
+};
+
+struct first {
+	u64 time; /* CLOCK_MONOTONIC, ns */
+	u32 pid;
+	u32 tid;
+	u8 comm[16];
+};
+
+struct denial {
+	u64 time; /* of the first one */
+	u64 count;
+	u64 args[6]; /* of the first one */
+	u32 pid;
+	u32 tid;
+	u8 comm[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct member);
+} members SEC(".maps");
+
+#define HASH(name, k, v, max)                       \
+	struct {                                    \
+		__uint(type, BPF_MAP_TYPE_HASH);    \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
+		__uint(max_entries, max);           \
+		__type(key, k);                     \
+		__type(value, v);                   \
+	} name SEC(".maps")
+
+/* What user space keeps of a slot in use: JSON, ended by a NUL. It lives and dies with the evidence. */
+struct meta {
+	u8 json[META_SIZE];
+};
+
+HASH(metas, u32, struct meta, MAX_SLOTS);
+HASH(arms, u32, struct arm, MAX_PROCESSES);   /* tgid of a container's init, until its execve */
+HASH(joins, u32, struct join, MAX_PROCESSES); /* inode number of a container's mount namespace */
+HASH(firsts, struct call, struct first, MAX_FIRSTS);
+HASH(unknown, struct call, u64, MAX_UNKNOWN);
+HASH(denials, struct call, struct denial, MAX_DENIALS);
+
+/* Inits put into arms and taken out again. Each has one writer: user space under its lock, and these programs. */
+volatile u64 armed SEC(".data.user");
+volatile u64 disarmed SEC(".data.kernel");
+
+/* Numbers that have a name, per ABI; the others are counted at every call, not only seen. */
+const volatile u64 named[ABIS * NR_WORDS];
+
+/* Exported for bpf2go, so that Go never types a constant or a layout again. */
+const enum limits *unused_limits __attribute__((unused));
+const enum phase *unused_phase __attribute__((unused));
+const enum abi *unused_abi __attribute__((unused));
+const enum boundary *unused_boundary __attribute__((unused));
+const enum drop *unused_drop __attribute__((unused));
+const enum slot_flag *unused_slot_flag __attribute__((unused));
+const enum outcome *unused_outcome __attribute__((unused));
+
+#if defined(__TARGET_ARCH_x86)
+#define TS_COMPAT 0x0002 /* arch/x86/include/asm/thread_info.h */
+#define X32_BIT 0x40000000
+#define is_setns(nr) ((nr) == 308 || (nr) == 346 || (nr) == (308 | X32_BIT))
+static __always_inline u32 abi_of(struct task_struct *t, u64 nr)
+{
+	if (t->thread_info.status & TS_COMPAT)
+		return ABI_COMPAT;
+	/* Not for -1 and its like: an x32 number is positive. */
+	return (nr >> 30) == 1 ? ABI_X32 : ABI_NATIVE;
+}
+static __always_inline u64 denied_nr(struct pt_regs *regs)
+{
+	return regs->orig_ax;
+}
+static __always_inline void arguments(struct pt_regs *regs, u32 abi, u64 *a)
+{
+	if (abi == ABI_COMPAT) {
+		a[0] = (u32)regs->bx;
+		a[1] = (u32)regs->cx;
+		a[2] = (u32)regs->dx;
+		a[3] = (u32)regs->si;
+		a[4] = (u32)regs->di;
+		a[5] = (u32)regs->bp;
+		return;
+	}
+	a[0] = regs->di;
+	a[1] = regs->si;
+	a[2] = regs->dx;
+	a[3] = regs->r10;
+	a[4] = regs->r8;
+	a[5] = regs->r9;
+}
+#else
+#define TIF_32BIT 22 /* arch/arm64/include/asm/thread_info.h */
+#define X32_BIT 0
+#define is_setns(nr) ((nr) == 268 || (nr) == 375)
+static __always_inline u32 abi_of(struct task_struct *t, u64 nr)
+{
+	return t->thread_info.flags >> TIF_32BIT & 1 ? ABI_COMPAT : ABI_NATIVE;
+}
+static __always_inline u64 denied_nr(struct pt_regs *regs)
+{
+	return (s64)regs->syscallno;
+}
+static __always_inline void arguments(struct pt_regs *regs, u32 abi, u64 *a)
+{
+	a[0] = regs->orig_x0;
+	a[1] = regs->regs[1];
+	a[2] = regs->regs[2];
+	a[3] = regs->regs[3];
+	a[4] = regs->regs[4];
+	a[5] = regs->regs[5];
+}
+#endif
+
+static __always_inline struct slot *slot_of(u32 slot, u32 gen)
+{
+	struct slot *s = bpf_map_lookup_elem(&slots, &slot);
+
+	return s && s->gen == gen ? s : 0;
+}
+
+static __always_inline void drop(struct slot *s, enum drop why)
+{
+	if (s)
+		__sync_fetch_and_add(&s->dropped[why], 1);
+}
+
+static __always_inline u64 filter_of(struct task_struct *t)
+{
+	return (u64)t->seccomp.filter;
+}
+
+static __always_inline u64 mnt_of(struct task_struct *t)
+{
+	return (u64)t->nsproxy->mnt_ns;
+}
+
+/* adopt makes the current task a member if a hook armed its process. */
+static __noinline struct member *adopt(struct task_struct *t, u8 in_call)
+{
+	u32 tgid = t->tgid;
+	struct arm *a = bpf_map_lookup_elem(&arms, &tgid);
+	struct member *m;
+
+	if (!a)
+		return 0;
+	if (!a->based) {
+		a->base = filter_of(t);
+		a->based = 1;
+	}
+	m = bpf_task_storage_get(&members, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!m) {
+		drop(slot_of(a->slot, a->gen), DROP_ADOPT);
+		return 0;
+	}
+	m->base = a->base;
+	m->slot = a->slot;
+	m->gen = a->gen;
+	m->state = STATE_ARMED;
+	m->phase = PHASE_RUNTIME;
+	m->init = 1;
+	m->in_call = in_call;
+	return m;
+}
+
+static __always_inline struct member *member_of(struct task_struct *t)
+{
+	struct member *m = 0;
+
+	if (t->bpf_storage)
+		m = bpf_task_storage_get(&members, t, 0, 0);
+	if (!m && armed != disarmed)
+		m = adopt(t, 1);
+	return m;
+}
+
+static __always_inline void disarm(u32 tgid)
+{
+	if (armed != disarmed && bpf_map_delete_elem(&arms, &tgid) == 0)
+		__sync_fetch_and_add(&disarmed, 1);
+}
+
+static __always_inline void record_from_here(struct member *m, struct slot *s, u32 boundary)
+{
+	m->state = STATE_RECORDED;
+	__sync_fetch_and_add(&s->alive, 1);
+	if (!s->boundary)
+		s->boundary = boundary;
+}
+
+/*
+ * joined turns a joiner that has come into a recorded container's mount namespace into an armed member. Runtimes join
+ * with setns(2) before they install the filter and execute the program.
+ */
+static __noinline bool joined(struct task_struct *t, struct member *m)
+{
+	u64 mnt = mnt_of(t);
+	u32 inum;
+	struct join *j;
+
+	if (mnt == m->mnt)
+		return false;
+	m->mnt = mnt;
+	inum = t->nsproxy->mnt_ns->ns.inum;
+	j = bpf_map_lookup_elem(&joins, &inum);
+	if (!j)
+		return false;
+	if (j->shared) {
+		__sync_fetch_and_add(&j->lost, 1);
+		return false;
+	}
+	m->slot = j->slot;
+	m->gen = j->gen;
+	m->phase = PHASE_EXEC;
+	m->init = 1;
+	m->state = STATE_ARMED;
+	return true;
+}
+
+/* recorded tells whether this call counts, and moves the task to recorded when its filter has appeared. */
+static __always_inline struct slot *recorded(struct task_struct *t, struct member *m)
+{
+	struct slot *s;
+
+	if (m->state == STATE_JOINER && !joined(t, m))
+		return 0;
+	s = slot_of(m->slot, m->gen);
+	if (!s)
+		return 0;
+	if (m->state == STATE_ARMED) {
+		if (filter_of(t) == m->base)
+			return 0;
+		record_from_here(m, s, BOUNDARY_FILTER);
+	}
+	return s;
+}
+
+/* Everything dear happens here, once per (phase, ABI, number) of a container. */
+static __noinline int first_sighting(struct task_struct *t, struct member *m, u64 nr, u32 abi)
+{
+	struct call key = {.slot = m->slot, .gen = m->gen, .nr = nr, .phase = m->phase, .abi = abi};
+	struct slot *s = slot_of(m->slot, m->gen);
+	struct first f = {};
+	u64 one = 1, *n, bit = 1ULL << (nr & 63);
+	u32 word = abi * NR_WORDS + (nr >> 6), at = m->phase * (ABIS * NR_WORDS) + word;
+
+	if (!s)
+		return 0;
+	if (nr >= NR_LIMIT || word >= ABIS * NR_WORDS || !(named[word] & bit)) {
+		n = bpf_map_lookup_elem(&unknown, &key);
+		if (!n && bpf_map_update_elem(&unknown, &key, &one, BPF_NOEXIST) == 0)
+			return 0;
+		if (!n) /* another CPU was first, or there is no room */
+			n = bpf_map_lookup_elem(&unknown, &key);
+		if (n)
+			__sync_fetch_and_add(n, 1);
+		else
+			drop(s, DROP_UNKNOWN);
+		return 0;
+	}
+	if (at >= PHASES * ABIS * NR_WORDS)
+		return 0;
+	if (__sync_fetch_and_or(&s->seen[at], bit) & bit)
+		return 0;
+	f.time = bpf_ktime_get_ns();
+	f.pid = t->tgid;
+	f.tid = t->pid;
+	bpf_get_current_comm(f.comm, sizeof(f.comm));
+	if (bpf_map_update_elem(&firsts, &key, &f, BPF_NOEXIST))
+		drop(s, DROP_FIRST);
+	return 0;
+}
+
+/* await_join follows a task that may be about to join a recorded container. */
+static __noinline int await_join(struct task_struct *t)
+{
+	struct member *m = bpf_task_storage_get(&members, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (m && !m->state) {
+		m->state = STATE_JOINER;
+		m->base = filter_of(t);
+		m->mnt = mnt_of(t);
+		m->in_call = 1;
+	}
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter, struct pt_regs *regs, long id)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	u64 nr = id;
+	struct member *m = 0;
+	struct slot *s;
+	u32 abi, at;
+
+	if (t->bpf_storage)
+		m = bpf_task_storage_get(&members, t, 0, 0);
+	if (!m) {
+		if (armed != disarmed)
+			m = adopt(t, 1);
+		if (!m)
+			return is_setns(nr) ? await_join(t) : 0;
+	}
+	m->in_call = 1;
+	s = recorded(t, m);
+	if (!s)
+		return 0;
+	abi = abi_of(t, nr);
+	if (abi == ABI_COMPAT)
+		nr = (u32)nr;
+	else if (abi == ABI_X32)
+		nr &= ~(u64)X32_BIT;
+	at = (m->phase * ABIS + abi) * NR_WORDS + ((nr >> 6) & (NR_WORDS - 1));
+	if (nr < NR_LIMIT && at < PHASES * ABIS * NR_WORDS && s->seen[at] >> (nr & 63) & 1)
+		return 0;
+	return first_sighting(t, m, nr, abi);
+}
+
+static __noinline int denied(struct task_struct *t, struct member *m, struct pt_regs *regs, u32 outcome, u32 err)
+{
+	u64 nr = denied_nr(regs);
+	u32 abi = abi_of(t, nr);
+	struct call key = {.slot = m->slot, .gen = m->gen, .phase = m->phase, .abi = abi, .outcome = outcome, .err = err};
+	struct denial d = {.count = 1}, *seen;
+
+	key.nr = abi == ABI_X32 ? nr & ~(u64)X32_BIT : nr;
+	seen = bpf_map_lookup_elem(&denials, &key);
+	if (!seen) {
+		d.time = bpf_ktime_get_ns();
+		d.pid = t->tgid;
+		d.tid = t->pid;
+		arguments(regs, abi, d.args);
+		bpf_get_current_comm(d.comm, sizeof(d.comm));
+		if (bpf_map_update_elem(&denials, &key, &d, BPF_NOEXIST) == 0)
+			return 0;
+		seen = bpf_map_lookup_elem(&denials, &key);
+	}
+	if (seen)
+		__sync_fetch_and_add(&seen->count, 1);
+	else
+		drop(slot_of(m->slot, m->gen), DROP_DENIAL);
+	return 0;
+}
+
+/* seccomp refuses a call before sys_enter fires: an exit without an entry is a denial. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct member *m;
+	struct slot *s;
+
+	if (!t->bpf_storage)
+		return 0;
+	m = bpf_task_storage_get(&members, t, 0, 0);
+	if (!m)
+		return 0;
+	if (m->in_call) {
+		m->in_call = 0;
+		return 0;
+	}
+	s = recorded(t, m);
+	if (!s || !(s->flags & SLOT_DENIALS))
+		return 0;
+	if (t->seccomp.mode > 2) /* SECCOMP_MODE_DEAD: a KILL action is on its way */
+		return denied(t, m, regs, OUTCOME_KILL, 0);
+	if ((u32)ret == (u32)denied_nr(regs)) /* rolled back for SIGSYS: the return register holds the number again */
+		return denied(t, m, regs, OUTCOME_TRAP, 0);
+	/* A positive result was made up by a seccomp notifier, which is an answer and not a denial. */
+	return (int)ret <= 0 ? denied(t, m, regs, OUTCOME_ERRNO, -(int)ret) : 0;
+}
+
+/* The child has not run yet: it is a member before its first call. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct member *m = member_of(parent), *c;
+	struct slot *s;
+
+	if (!m)
+		return 0;
+	s = slot_of(m->slot, m->gen);
+	c = bpf_task_storage_get(&members, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!c) {
+		if (m->state != STATE_JOINER)
+			drop(s, DROP_FORK);
+		return 0;
+	}
+	*c = *m;
+	c->in_call = 1; /* a new task leaves the kernel through sys_exit once without having entered */
+	if (m->phase == PHASE_RUNTIME && child->tgid != parent->tgid)
+		c->init = 0;
+	if (m->state == STATE_RECORDED && s)
+		__sync_fetch_and_add(&s->alive, 1);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm)
+{
+	struct member *m = member_of(t);
+	struct slot *s;
+
+	if (!m || !m->init || m->state == STATE_JOINER)
+		return 0;
+	m->init = 0;
+	disarm(t->tgid);
+	s = slot_of(m->slot, m->gen);
+	if (!s)
+		return 0;
+	if (m->state == STATE_ARMED) {
+		if (s->flags & SLOT_FILTER) {
+			/* nsenter(1) and its like run beside the container's filter, not under it. */
+			m->gen = 0;
+			if (m->phase == PHASE_RUNTIME)
+				drop(s, DROP_UNFILTERED);
+			return 0;
+		}
+		record_from_here(m, s, BOUNDARY_EXECVE);
+	}
+	if (m->phase == PHASE_RUNTIME)
+		m->phase = PHASE_WORKLOAD;
+	__sync_fetch_and_add(&s->execs, 1);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(sched_process_exit, struct task_struct *t)
+{
+	struct member *m = 0;
+	struct slot *s;
+
+	if (t->signal->live.counter == 0)
+		disarm(t->tgid);
+	if (t->bpf_storage)
+		m = bpf_task_storage_get(&members, t, 0, 0);
+	if (!m || m->state != STATE_RECORDED)
+		return 0;
+	s = slot_of(m->slot, m->gen);
+	if (!s)
+		return 0;
+	/* KILL_THREAD beside living threads ends the task at once: there is no sys_exit to see. */
+	if (!m->in_call && t->seccomp.mode > 2 && (t->exit_code & 0x7f) == 31 && s->flags & SLOT_DENIALS)
+		denied(t, m, (struct pt_regs *)bpf_task_pt_regs(t), OUTCOME_KILL, 0);
+	__sync_fetch_and_add(&s->alive, -1);
+	return 0;
+}

@@ -1,0 +1,118 @@
+//go:build amd64 || arm64
+
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// bpffs is where the pins live. Systemd mounts it; where nobody has, Start does, and the last one out unmounts it.
+const (
+	bpffs     = "/sys/fs/bpf"
+	pinRoot   = bpffs + "/seccompgen"
+	mountedBy = "seccompgen"
+)
+
+// pinDir is of this layout only: another build's recordings are not ours to read.
+var pinDir = filepath.Join(pinRoot, layout())
+
+// mountBPFFS makes sure that bpffs is mounted.
+func mountBPFFS() error {
+	mounted, err := isBPFFS()
+	if err != nil || mounted {
+		return err
+	}
+	if err := unix.Mount(mountedBy, bpffs, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return fmt.Errorf("mount bpffs at %s: %w", bpffs, err)
+	}
+	return nil
+}
+
+func isBPFFS() (bool, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(bpffs, &fs); err != nil {
+		return false, fmt.Errorf("%w: %s: %w (is /sys mounted?)", ErrUnsupported, bpffs, err)
+	}
+	return fs.Type == unix.BPF_FS_MAGIC, nil
+}
+
+// lock serialises all processes that change the pins. The kernel lets go of it when its holder dies.
+func lock() (*os.File, error) {
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%w: eBPF needs root, run this as root", ErrUnsupported)
+	}
+	for {
+		if err := mountBPFFS(); err != nil {
+			return nil, err
+		}
+		f, err := os.Open(bpffs)
+		if err != nil {
+			return nil, fmt.Errorf("open bpffs: %w", err)
+		}
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		}
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", bpffs, err)
+		}
+		// The last one out may have unmounted it while we waited.
+		var ours, now unix.Stat_t
+		if unix.Fstat(int(f.Fd()), &ours) == nil && unix.Stat(bpffs, &now) == nil && ours.Dev == now.Dev {
+			return f, nil
+		}
+		f.Close()
+	}
+}
+
+// requireHost refuses hosts on which recording cannot work, in words that help. That they are root lock has seen.
+func requireHost() error {
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		return fmt.Errorf("%w: the kernel gives no BTF (%w): use one built with CONFIG_DEBUG_INFO_BTF=y", ErrUnsupported, err)
+	}
+	// Pids must mean here what they mean to the kernel. PROC_PID_INIT_INO of include/linux/proc_ns.h.
+	const initial = "pid:[4026531836]"
+	if ns, err := os.Readlink("/proc/self/ns/pid"); err != nil {
+		return fmt.Errorf("%w: read the pid namespace: %w", ErrUnsupported, err)
+	} else if ns != initial {
+		return fmt.Errorf("%w: this process is in a pid namespace of its own (%s): run it on the host or with --pid=host", ErrUnsupported, ns)
+	}
+	return nil
+}
+
+// mountNS returns the inode number of a process's mount namespace.
+func mountNS(pid int) (uint32, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/mnt", pid), &st); err != nil {
+		return 0, fmt.Errorf("process %d of the container: %w", pid, err)
+	}
+	return uint32(st.Ino), nil
+}
+
+// unmountBPFFS takes away the mount that mountBPFFS made, if nobody else has come to use it. The lock that the caller
+// holds is on it: those who wait for that lock look again, see lock.
+func unmountBPFFS() error {
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(bpffs))
+	if err != nil || len(mounts) == 0 || mounts[len(mounts)-1].Source != mountedBy {
+		return err
+	}
+	pins, err := os.ReadDir(bpffs)
+	if err != nil {
+		return fmt.Errorf("read bpffs: %w", err)
+	}
+	for _, p := range pins {
+		if filepath.Ext(p.Name()) != ".debug" { // the kernel's own; pins cannot have a dot
+			return nil
+		}
+	}
+	if err := unix.Unmount(bpffs, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount bpffs: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+//go:build amd64 || arm64
+
+package tracer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+// layout names the pins of this build's object, so that two versions can record side by side.
+func layout() string {
+	sum := sha256.Sum256(_RecorderBytes)
+	return hex.EncodeToString(sum[:6])
+}
+
+// set is the shared recorder: the maps that user space touches, opened from their pins.
+type set struct {
+	Slots   *ebpf.Map `ebpf:"slots"`
+	Metas   *ebpf.Map `ebpf:"metas"`
+	Arms    *ebpf.Map `ebpf:"arms"`
+	Joins   *ebpf.Map `ebpf:"joins"`
+	Firsts  *ebpf.Map `ebpf:"firsts"`
+	Unknown *ebpf.Map `ebpf:"unknown"`
+	Denials *ebpf.Map `ebpf:"denials"`
+	Armed   *ebpf.Map `ebpf:".data.user"`
+}
+
+func (s *set) maps() map[string]**ebpf.Map {
+	return map[string]**ebpf.Map{
+		"slots": &s.Slots, "metas": &s.Metas, "arms": &s.Arms, "joins": &s.Joins,
+		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "armed": &s.Armed,
+	}
+}
+
+func (s *set) Close() {
+	for _, m := range s.maps() {
+		(*m).Close()
+	}
+}
+
+// The pins beside the maps'.
+const (
+	pinSysExit     = "prog_sys_exit"
+	pinSysExitLink = "link_sys_exit"
+)
+
+// open returns the set that is pinned, or fs.ErrNotExist.
+func open() (*set, error) {
+	s := new(set)
+	for name, m := range s.maps() {
+		var err error
+		if *m, err = ebpf.LoadPinnedMap(filepath.Join(pinDir, name), nil); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("open pinned map %s: %w", name, err)
+		}
+	}
+	return s, nil
+}
+
+// load puts a new set into the kernel, attaches it and pins it: all of it, or nothing. The caller holds the lock.
+func load() (*set, error) {
+	if err := requireHost(); err != nil {
+		return nil, err
+	}
+	spec, err := loadRecorder()
+	if err != nil {
+		return nil, fmt.Errorf("read the BPF object: %w", err)
+	}
+	if err := spec.Variables[recorderVarNamed].Set(named()); err != nil {
+		return nil, fmt.Errorf("set the named numbers: %w", err)
+	}
+	objects := struct {
+		set
+		Fork    *ebpf.Program `ebpf:"sched_process_fork"`
+		Exec    *ebpf.Program `ebpf:"sched_process_exec"`
+		Exit    *ebpf.Program `ebpf:"sched_process_exit"`
+		Enter   *ebpf.Program `ebpf:"sys_enter"`
+		SysExit *ebpf.Program `ebpf:"sys_exit"`
+	}{}
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+		return nil, fmt.Errorf("%w: load the BPF programs: %w", ErrUnsupported, err)
+	}
+	// Whatever a killed process left half made goes; a whole set would have been opened.
+	if err := removePins(); err != nil {
+		return nil, err
+	}
+	tmp := pinDir + "_new"
+	if err := os.MkdirAll(tmp, 0o700); err != nil {
+		return nil, fmt.Errorf("make the pin directory: %w", err)
+	}
+	for name, m := range objects.maps() {
+		if err := (*m).Pin(filepath.Join(tmp, name)); err != nil {
+			return nil, fmt.Errorf("pin map %s: %w", name, err)
+		}
+	}
+	if err := objects.SysExit.Pin(filepath.Join(tmp, pinSysExit)); err != nil {
+		return nil, fmt.Errorf("pin program sys_exit: %w", err)
+	}
+	// Forks before entries: a child must be a member before its first call.
+	for _, p := range []*ebpf.Program{objects.Fork, objects.Exec, objects.Exit, objects.Enter} {
+		if err := attach(p, tmp); err != nil {
+			return nil, err
+		}
+		p.Close()
+	}
+	objects.SysExit.Close()
+	if err := os.Rename(tmp, pinDir); err != nil {
+		return nil, fmt.Errorf("name the pin directory: %w", err)
+	}
+	return &objects.set, nil
+}
+
+// attach attaches a program and pins the link into a directory.
+func attach(p *ebpf.Program, dir string) error {
+	name := p.String()
+	if info, err := p.Info(); err == nil {
+		name = info.Name
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", name, err)
+	}
+	defer l.Close()
+	if err := l.Pin(filepath.Join(dir, "link_"+name)); err != nil {
+		return fmt.Errorf("pin the link of %s: %w", name, err)
+	}
+	return nil
+}
+
+// watchExits attaches sys_exit, once for all recordings that want denials.
+func (s *set) watchExits() error {
+	if _, err := os.Stat(filepath.Join(pinDir, pinSysExitLink)); err == nil {
+		return nil
+	}
+	p, err := ebpf.LoadPinnedProgram(filepath.Join(pinDir, pinSysExit), nil)
+	if err != nil {
+		return fmt.Errorf("open pinned program sys_exit: %w", err)
+	}
+	defer p.Close()
+	return attach(p, pinDir)
+}
+
+// tidy detaches what no recording needs any more, and unmounts bpffs if we mounted it. The caller holds the lock.
+func tidy(metas map[uint32]meta) error {
+	denials := false
+	for _, m := range metas {
+		denials = denials || m.Options.Denials
+	}
+	if !denials {
+		if err := os.Remove(filepath.Join(pinDir, pinSysExitLink)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("detach sys_exit: %w", err)
+		}
+	}
+	if len(metas) > 0 {
+		return nil
+	}
+	if err := removePins(); err != nil {
+		return err
+	}
+	if err := os.Remove(pinRoot); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, unix.ENOTEMPTY) {
+			return nil // another build records
+		}
+		return fmt.Errorf("remove the pin directory: %w", err)
+	}
+	return unmountBPFFS()
+}
+
+func removePins() error {
+	for _, dir := range []string{pinDir + "_new", pinDir} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove the pins: %w", err)
+		}
+	}
+	return nil
+}
+
+// named returns the bits of the numbers that have a name.
+func named() []uint64 {
+	words := make([]uint64, recorderAbiABIS*recorderAbi(recorderLimitsNR_WORDS))
+	for i, abi := range abis {
+		for nr := range uint32(recorderLimitsNR_LIMIT) {
+			if abi != "" && profile.Name(abi, nr) != "" {
+				words[uint32(i)*uint32(recorderLimitsNR_WORDS)+nr/64] |= 1 << (nr % 64)
+			}
+		}
+	}
+	return words
+}

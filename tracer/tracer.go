@@ -1,0 +1,54 @@
+// Package tracer records, in the kernel, the system calls of containers.
+//
+// One set of eBPF programs serves all containers of the host. It is loaded by the first [Start], pinned under bpffs
+// so that it outlives the process that started it, and taken away by the last [Collect] or [Abort]: while nothing is
+// recorded nothing is attached. No process of ours lives beside a container.
+//
+// What surprises: the pid given to [Start] must be one of the host's pid namespace; a recording belongs to the host
+// until it is collected or aborted, also if every process of ours dies; all functions need root. On kernels before
+// 6.2 that are built with full preemption, task-local storage can refuse a look-up while the CPU is inside another
+// one, which no counter sees; see docs/architecture.md.
+package tracer
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+// Errors that callers tell apart.
+var (
+	ErrNotRecording = errors.New("not being recorded")
+	ErrExists       = errors.New("is being recorded already")
+	ErrFull         = errors.New("no room for another recording")
+	ErrUnsupported  = errors.New("this host cannot record")
+)
+
+// Options are the settings of one recording. They are kept with it, and come back from [List].
+type Options struct {
+	// Denials watches the calls that the container's filter refuses. It costs all tasks of the host a second
+	// tracepoint while the recording lasts.
+	Denials bool `json:"denials,omitempty"`
+	// Filter says that the container's configuration has a seccomp filter, so that recording must not begin without one.
+	Filter bool `json:"filter,omitempty"`
+	// Output is where the hook writes the recording; kept for the user who collects it by hand.
+	Output string `json:"output,omitempty"`
+	// Header holds what the recording says of itself: runtime, workload, noNewPrivileges.
+	Header profile.Recording `json:"header"`
+}
+
+// Status describes a recording under way.
+type Status struct {
+	ID       string
+	Pid      int
+	Boundary profile.Boundary
+	Calls    int    // distinct (phase, ABI, number) so far
+	Alive    uint64 // recorded tasks that live
+	Denied   int    // distinct denials so far
+	Options  Options
+}
+
+func notRecording(id string) error {
+	return fmt.Errorf("container %q: %w", id, ErrNotRecording)
+}

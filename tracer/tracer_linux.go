@@ -1,0 +1,451 @@
+//go:build amd64 || arm64
+
+package tracer
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"math/bits"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+// meta is what user space keeps of a slot in use, as JSON in the map metas.
+type meta struct {
+	ID      string  `json:"id"`
+	Pid     int     `json:"pid"`
+	Gen     uint32  `json:"gen"`
+	Mount   uint32  `json:"mount,omitempty"` // inode of the mount namespace; 0 if it is the host's
+	Options Options `json:"options"`
+}
+
+// enter locks the host, opens the set, and hands over what is in use. With make it loads a missing set; without, a
+// missing set is no error and s is nil. Afterwards it detaches what nobody needs any more.
+func enter(create bool, do func(s *set, metas map[uint32]meta) error) (err error) {
+	l, err := lock()
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	s, err := open()
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && create:
+		if s, err = load(); err != nil {
+			return err
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.Join(do(nil, nil), tidy(nil))
+	case err != nil:
+		return err
+	}
+	defer s.Close()
+	metas, err := s.readMetas()
+	if err != nil {
+		return err
+	}
+	err = do(s, metas)
+	return errors.Join(err, tidy(metas))
+}
+
+func (s *set) readMetas() (map[uint32]meta, error) {
+	metas := map[uint32]meta{}
+	var slot uint32
+	var raw recorderMeta
+	it := s.Metas.Iterate()
+	for it.Next(&slot, &raw) {
+		text, _, _ := bytes.Cut(raw.Json[:], []byte{0})
+		var m meta
+		if err := json.Unmarshal(text, &m); err != nil {
+			return nil, fmt.Errorf("decode what slot %d keeps: %w", slot, err)
+		}
+		metas[slot] = m
+	}
+	return metas, it.Err()
+}
+
+func find(metas map[uint32]meta, id string) (uint32, meta, bool) {
+	for slot, m := range metas {
+		if m.ID == id {
+			return slot, m, true
+		}
+	}
+	return 0, meta{}, false
+}
+
+// Start arms the process pid, a container's init that has not installed its filter yet: recording of container id
+// begins by itself, as docs/architecture.md says. To start the same container again is no error.
+func Start(id string, pid int, o Options) error {
+	if id == "" || pid <= 0 {
+		return fmt.Errorf("container %q with pid %d: an id and a pid are needed", id, pid)
+	}
+	mnt, err := mountNS(pid)
+	if err != nil {
+		return err
+	}
+	if own, err := mountNS(os.Getpid()); err == nil && own == mnt {
+		mnt = 0 // whoever joins this one cannot be told from the host
+	}
+	return enter(true, func(s *set, metas map[uint32]meta) error {
+		if _, m, ok := find(metas, id); ok {
+			if m.Pid == pid {
+				return nil
+			}
+			return fmt.Errorf("container %q (pid %d): %w", id, m.Pid, ErrExists)
+		}
+		slot, err := free(metas)
+		if err != nil {
+			return err
+		}
+		var old recorderSlot
+		if err := s.Slots.Lookup(slot, &old); err != nil {
+			return fmt.Errorf("read slot %d: %w", slot, err)
+		}
+		m := meta{ID: id, Pid: pid, Gen: max(old.Gen+1, 1), Mount: mnt, Options: o}
+		if err := s.start(slot, m); err != nil {
+			return errors.Join(err, s.release(slot, m))
+		}
+		metas[slot] = m
+		return nil
+	})
+}
+
+func free(metas map[uint32]meta) (uint32, error) {
+	for slot := range uint32(recorderLimitsMAX_SLOTS) {
+		if _, used := metas[slot]; !used {
+			return slot, nil
+		}
+	}
+	return 0, fmt.Errorf("%d recordings are under way: %w", len(metas), ErrFull)
+}
+
+func (s *set) start(slot uint32, m meta) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode what slot %d keeps: %w", slot, err)
+	}
+	var raw recorderMeta
+	if len(text) >= len(raw.Json) {
+		return fmt.Errorf("container %q: what the recording says of itself takes %d bytes, %d are possible", m.ID, len(text), len(raw.Json)-1)
+	}
+	copy(raw.Json[:], text)
+	if err := s.Metas.Put(slot, &raw); err != nil {
+		return fmt.Errorf("keep slot %d: %w", slot, err)
+	}
+	var flags uint32
+	if m.Options.Filter {
+		flags |= uint32(recorderSlotFlagSLOT_FILTER)
+	}
+	if m.Options.Denials {
+		flags |= uint32(recorderSlotFlagSLOT_DENIALS)
+		if err := s.watchExits(); err != nil {
+			return err
+		}
+	}
+	if err := s.Slots.Put(slot, &recorderSlot{Gen: m.Gen, Flags: flags}); err != nil {
+		return fmt.Errorf("open slot %d: %w", slot, err)
+	}
+	if m.Mount != 0 {
+		j := recorderJoin{Slot: slot, Gen: m.Gen}
+		err := s.Joins.Update(m.Mount, &j, ebpf.UpdateNoExist)
+		if errors.Is(err, ebpf.ErrKeyExist) {
+			j.Shared = 1
+			err = s.Joins.Put(m.Mount, &j)
+		}
+		if err != nil {
+			return fmt.Errorf("await processes that join container %q: %w", m.ID, err)
+		}
+	}
+	if err := s.Arms.Put(uint32(m.Pid), &recorderArm{Slot: slot, Gen: m.Gen}); err != nil {
+		return fmt.Errorf("arm process %d: %w", m.Pid, err)
+	}
+	return s.addArmed(1)
+}
+
+// addArmed tells the programs that an init was put into arms, or that user space took one out again.
+func (s *set) addArmed(n uint64) error {
+	var armed uint64
+	if err := s.Armed.Lookup(uint32(0), &armed); err != nil {
+		return fmt.Errorf("read armed: %w", err)
+	}
+	if err := s.Armed.Put(uint32(0), armed+n); err != nil {
+		return fmt.Errorf("write armed: %w", err)
+	}
+	return nil
+}
+
+// stop ends the recording of a slot: from here on the kernel side ignores its members.
+func (s *set) stop(slot uint32, m meta) (recorderSlot, error) {
+	var arm recorderArm
+	if s.Arms.Lookup(uint32(m.Pid), &arm) == nil && arm.Slot == slot && arm.Gen == m.Gen && s.Arms.Delete(uint32(m.Pid)) == nil {
+		if err := s.addArmed(math.MaxUint64); err != nil {
+			return recorderSlot{}, err
+		}
+	}
+	var state recorderSlot
+	if err := s.Slots.Lookup(slot, &state); err != nil {
+		return state, fmt.Errorf("read slot %d: %w", slot, err)
+	}
+	return state, nil
+}
+
+// release gives a slot back. What is left of it in the maps carries its generation and is never read again.
+func (s *set) release(slot uint32, m meta) error {
+	if _, err := s.stop(slot, m); err != nil {
+		return err
+	}
+	// Keeps the generation counting, and turns away members that still live.
+	if err := s.Slots.Put(slot, &recorderSlot{Gen: m.Gen + 1}); err != nil {
+		return fmt.Errorf("close slot %d: %w", slot, err)
+	}
+	var j recorderJoin
+	if m.Mount != 0 && s.Joins.Lookup(m.Mount, &j) == nil && (j.Shared == 1 || j.Slot == slot && j.Gen == m.Gen) {
+		// A shared one stays marked until the last of its containers goes: the set goes with it.
+		if j.Shared == 0 {
+			if err := s.Joins.Delete(m.Mount); err != nil {
+				return fmt.Errorf("forget the mount namespace of container %q: %w", m.ID, err)
+			}
+		}
+	}
+	err := errors.Join(forget[recorderFirst](s.Firsts, slot, m.Gen), forget[uint64](s.Unknown, slot, m.Gen), forget[recorderDenial](s.Denials, slot, m.Gen))
+	if err := s.Metas.Delete(slot); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget slot %d: %w", slot, err)
+	}
+	return err
+}
+
+// entries returns what a map keyed by call holds of one recording.
+func entries[V any](m *ebpf.Map, slot, gen uint32) (map[recorderCall]V, error) {
+	all := map[recorderCall]V{}
+	var key recorderCall
+	var value V
+	it := m.Iterate()
+	for it.Next(&key, &value) {
+		if key.Slot == slot && key.Gen == gen {
+			all[key] = value
+		}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", m, err)
+	}
+	return all, nil
+}
+
+func forget[V any](m *ebpf.Map, slot, gen uint32) error {
+	all, err := entries[V](m, slot, gen)
+	for key := range all {
+		if err := m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("clear %s: %w", m, err)
+		}
+	}
+	return err
+}
+
+// Collect ends the recording of a container, hands it to keep, and forgets it once keep has returned nil: a recording
+// that could not be kept can be collected again.
+func Collect(id string, keep func(*profile.Recording) error) error {
+	return enter(false, func(s *set, metas map[uint32]meta) error {
+		slot, m, ok := find(metas, id)
+		if !ok {
+			return notRecording(id)
+		}
+		state, err := s.settle(slot, m)
+		if err != nil {
+			return err
+		}
+		r, err := s.recording(slot, m, state)
+		if err != nil {
+			return err
+		}
+		if err := keep(r); err != nil {
+			return err
+		}
+		delete(metas, slot)
+		return s.release(slot, m)
+	})
+}
+
+// settle stops a recording when its tasks have gone. They normally have: runtimes call poststop after the last one.
+// A task that is still on its way out gets a second; one that stays is counted as alive, and shows in the recording.
+func (s *set) settle(slot uint32, m meta) (recorderSlot, error) {
+	for end := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		state, err := s.stop(slot, m)
+		if err != nil || state.Alive == 0 || time.Now().After(end) {
+			return state, err
+		}
+	}
+}
+
+// Peek returns the evidence so far of a recording that goes on.
+func Peek(id string) (*profile.Recording, error) {
+	var r *profile.Recording
+	err := enter(false, func(s *set, metas map[uint32]meta) error {
+		slot, m, ok := find(metas, id)
+		if !ok {
+			return notRecording(id)
+		}
+		var state recorderSlot
+		err := s.Slots.Lookup(slot, &state)
+		if err == nil {
+			r, err = s.recording(slot, m, state)
+		}
+		return err
+	})
+	return r, err
+}
+
+// Abort ends the recording of a container and throws it away.
+func Abort(id string) error {
+	return enter(false, func(s *set, metas map[uint32]meta) error {
+		slot, m, ok := find(metas, id)
+		if !ok {
+			return notRecording(id)
+		}
+		delete(metas, slot)
+		return s.release(slot, m)
+	})
+}
+
+// AbortAll ends all recordings of this host, those of other builds of ours too, and takes everything away.
+func AbortAll() error {
+	l, err := lock()
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := os.RemoveAll(pinRoot); err != nil {
+		return fmt.Errorf("remove the pins: %w", err)
+	}
+	return tidy(nil)
+}
+
+// List returns the recordings under way, by id.
+func List() ([]Status, error) {
+	var all []Status
+	err := enter(false, func(s *set, metas map[uint32]meta) error {
+		for slot, m := range metas {
+			var state recorderSlot
+			if err := s.Slots.Lookup(slot, &state); err != nil {
+				return fmt.Errorf("read slot %d: %w", slot, err)
+			}
+			denials, err := entries[recorderDenial](s.Denials, slot, m.Gen)
+			if err != nil {
+				return err
+			}
+			st := Status{ID: m.ID, Pid: m.Pid, Boundary: boundaries[state.Boundary], Alive: state.Alive, Denied: len(denials), Options: m.Options}
+			for _, word := range state.Seen {
+				st.Calls += bits.OnesCount64(word)
+			}
+			all = append(all, st)
+		}
+		return nil
+	})
+	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.ID, b.ID) })
+	return all, err
+}
+
+var (
+	boundaries = [...]profile.Boundary{profile.BoundaryNone, profile.BoundaryFilter, profile.BoundaryExecve}
+	phases     = [recorderPhasePHASES]profile.Phase{profile.PhaseRuntime, profile.PhaseWorkload, profile.PhaseExec}
+	outcomes   = [...]string{"errno", "trap", "kill"}
+	drops      = [recorderDropDROPS]string{
+		profile.DropFork, profile.DropAdopt, profile.DropCaller, profile.DropUnknown, profile.DropDenial, profile.DropUnfiltered,
+	}
+)
+
+// recording turns what the kernel kept into a recording.
+func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recording, error) {
+	firsts, err := entries[recorderFirst](s.Firsts, slot, m.Gen)
+	if err != nil {
+		return nil, err
+	}
+	unknown, err := entries[uint64](s.Unknown, slot, m.Gen)
+	if err != nil {
+		return nil, err
+	}
+	denials, err := entries[recorderDenial](s.Denials, slot, m.Gen)
+	if err != nil {
+		return nil, err
+	}
+	r := m.Options.Header
+	r.ID = m.ID
+	r.Complete = true
+	r.Kernel = kernel()
+	r.Boundary = boundaries[state.Boundary]
+	r.Runs = []profile.Run{{ID: m.ID, Exit: -1}}
+	r.Syscalls = []profile.Syscall{}
+	for why, n := range state.Dropped {
+		r.Drop(drops[why], n)
+	}
+	r.Drop(profile.DropAlive, state.Alive)
+	if state.Execs == 0 {
+		r.Drop(profile.DropNotStarted, 1)
+	}
+	var j recorderJoin
+	if m.Mount != 0 && s.Joins.Lookup(m.Mount, &j) == nil {
+		r.Drop(profile.DropJoin, uint64(j.Lost))
+	}
+	call := func(phase, abi int, nr uint32) profile.Syscall {
+		return profile.Syscall{Phase: phases[phase], ABI: abis[abi], Nr: nr, Name: profile.Name(abis[abi], nr), Runs: []string{m.ID}}
+	}
+	for i, word := range state.Seen {
+		for ; word != 0; word &= word - 1 {
+			group := i / int(recorderLimitsNR_WORDS)
+			phase, abi := group/int(recorderAbiABIS), group%int(recorderAbiABIS)
+			nr := uint32(i%int(recorderLimitsNR_WORDS)*64 + bits.TrailingZeros64(word))
+			c := call(phase, abi, nr)
+			if f, ok := firsts[recorderCall{Slot: slot, Gen: m.Gen, Nr: nr, Phase: uint8(phase), Abi: uint8(abi)}]; ok {
+				c.Callers = []profile.Caller{{Comm: comm(f.Comm)}}
+			}
+			r.Syscalls = append(r.Syscalls, c)
+		}
+	}
+	counts := map[profile.Unknown]uint64{}
+	for key, n := range unknown {
+		if profile.Name(abis[key.Abi], key.Nr) != "" { // named, and beyond the bits: arm's private calls
+			r.Syscalls = append(r.Syscalls, call(int(key.Phase), int(key.Abi), key.Nr))
+			continue
+		}
+		counts[profile.Unknown{ABI: abis[key.Abi], Nr: key.Nr}] += n
+	}
+	for u, n := range counts {
+		u.Count = n
+		r.Unknown = append(r.Unknown, u)
+	}
+	keys := make([]recorderCall, 0, len(denials))
+	for key := range denials {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b recorderCall) int { return cmp.Compare(denials[a].Time, denials[b].Time) })
+	for i, key := range keys {
+		d := denials[key]
+		c := call(int(key.Phase), int(key.Abi), key.Nr)
+		c.Denied = &profile.Denied{Action: outcomes[key.Outcome], Errno: key.Err, Count: d.Count, Args: d.Args, Order: i + 1}
+		c.Callers = []profile.Caller{{Comm: comm(d.Comm)}}
+		r.Syscalls = append(r.Syscalls, c)
+	}
+	return &r, nil
+}
+
+func comm(raw [16]uint8) string {
+	name, _, _ := bytes.Cut(raw[:], []byte{0})
+	return string(bytes.ToValidUTF8(name, []byte("?")))
+}
+
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
