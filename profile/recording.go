@@ -389,6 +389,7 @@ const (
 	DropNotStarted = "not-started"
 	DropDeadline   = "deadline"
 	DropKilled     = "killed"
+	DropCollect    = "collect"
 )
 
 var dropTexts = map[string]string{
@@ -402,5 +403,6 @@ var dropTexts = map[string]string{
 	DropJoin:       "processes that joined a mount namespace which recorded containers share",
 	DropNotStarted: "workloads that were never executed",
 	DropDeadline:   "runs ended by the deadline",
+	DropCollect:    "recordings that the poststop hook could not collect",
 	DropKilled:     "runs ended by a signal to seccompgen or to the runtime",
 }

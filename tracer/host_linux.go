@@ -44,6 +44,28 @@ func isBPFFS() (bool, error) {
 
 // lock serialises all processes that change the pins. The kernel lets go of it when its holder dies.
 func lock() (*os.File, error) {
+	f, err := hold()
+	if err != nil {
+		return nil, err
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", bpffs, err)
+	}
+	return f, nil
+}
+
+// unlock lets go of bpffs, and unmounts it if that was our mount and nobody else uses it.
+func unlock(f *os.File) error {
+	f.Close()
+	return unmountBPFFS()
+}
+
+// hold mounts bpffs if nobody has, and keeps it mounted while the file is open: see unmountBPFFS.
+func hold() (*os.File, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%w: eBPF needs root, run this as root", ErrUnsupported)
 	}
@@ -55,16 +77,9 @@ func lock() (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open bpffs: %w", err)
 		}
-		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-			err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		}
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", bpffs, err)
-		}
-		// The last one out may have unmounted it while we waited.
-		var ours, now unix.Stat_t
-		if unix.Fstat(int(f.Fd()), &ours) == nil && unix.Stat(bpffs, &now) == nil && ours.Dev == now.Dev {
+		// The last one out may have unmounted it in between.
+		var fs unix.Statfs_t
+		if unix.Fstatfs(int(f.Fd()), &fs) == nil && fs.Type == unix.BPF_FS_MAGIC {
 			return f, nil
 		}
 		f.Close()
@@ -95,8 +110,8 @@ func mountNS(pid int) (uint32, error) {
 	return uint32(st.Ino), nil
 }
 
-// unmountBPFFS takes away the mount that mountBPFFS made, if nobody else has come to use it. The lock that the caller
-// holds is on it: those who wait for that lock look again, see lock.
+// unmountBPFFS takes away the mount that mountBPFFS made, if nobody uses it: whoever waits for the
+// lock, or holds it mounted, has it open, which makes it busy.
 func unmountBPFFS() error {
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(bpffs))
 	if err != nil || len(mounts) == 0 || mounts[len(mounts)-1].Source != mountedBy {
@@ -111,7 +126,7 @@ func unmountBPFFS() error {
 			return nil
 		}
 	}
-	if err := unix.Unmount(bpffs, unix.MNT_DETACH); err != nil {
+	if err := unix.Unmount(bpffs, 0); err != nil && !errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("unmount bpffs: %w", err)
 	}
 	return nil

@@ -151,7 +151,7 @@ func (s *set) watchExits() error {
 	return attach(p, pinDir)
 }
 
-// tidy detaches what no recording needs any more, and unmounts bpffs if we mounted it. The caller holds the lock.
+// tidy detaches what no recording needs any more. The caller holds the lock.
 func tidy(metas map[uint32]meta) error {
 	denials := false
 	for _, m := range metas {
@@ -174,7 +174,7 @@ func tidy(metas map[uint32]meta) error {
 		}
 		return fmt.Errorf("remove the pin directory: %w", err)
 	}
-	return unmountBPFFS()
+	return nil
 }
 
 func removePins() error {

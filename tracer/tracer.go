@@ -38,10 +38,21 @@ type Options struct {
 	Header profile.Recording `json:"header"`
 }
 
-// Status describes a recording under way.
+// State is how far a recording is.
+type State string
+
+// The states of a recording.
+const (
+	Armed     State = "armed"     // the container's init waits for its filter or its workload
+	Recording State = "recording" // tasks are recorded
+	Ended     State = "ended"     // no task is left, and nobody has collected: a crash, or a hook about to
+)
+
+// Status describes a recording that was not collected yet.
 type Status struct {
 	ID       string
 	Pid      int
+	State    State
 	Boundary profile.Boundary
 	Calls    int    // distinct (phase, ABI, number) so far
 	Alive    uint64 // recorded tasks that live

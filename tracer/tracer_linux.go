@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"math/bits"
@@ -37,7 +38,7 @@ func enter(create bool, do func(s *set, metas map[uint32]meta) error) (err error
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, unlock(l)) }()
 	s, err := open()
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && create:
@@ -317,17 +318,31 @@ func Abort(id string) error {
 }
 
 // AbortAll ends all recordings of this host, those of other builds of ours too, and takes everything away.
-func AbortAll() error {
+func AbortAll() (err error) {
 	l, err := lock()
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, unlock(l)) }()
 	if err := os.RemoveAll(pinRoot); err != nil {
 		return fmt.Errorf("remove the pins: %w", err)
 	}
 	return tidy(nil)
 }
+
+// Hold mounts bpffs, if nobody has, and keeps it mounted until the file is closed. Whoever runs containers in mount
+// namespaces of their own calls it first, so that all of them see the same one.
+func Hold() (io.Closer, error) {
+	f, err := hold()
+	if err != nil {
+		return nil, err
+	}
+	return closer(func() error { return unlock(f) }), nil
+}
+
+type closer func() error
+
+func (c closer) Close() error { return c() }
 
 // List returns the recordings under way, by id.
 func List() ([]Status, error) {
@@ -342,7 +357,13 @@ func List() ([]Status, error) {
 			if err != nil {
 				return err
 			}
-			st := Status{ID: m.ID, Pid: m.Pid, Boundary: boundaries[state.Boundary], Alive: state.Alive, Denied: len(denials), Options: m.Options}
+			st := Status{ID: m.ID, Pid: m.Pid, State: Ended, Boundary: boundaries[state.Boundary], Alive: state.Alive, Denied: len(denials), Options: m.Options}
+			var arm recorderArm
+			if state.Alive > 0 {
+				st.State = Recording
+			} else if s.Arms.Lookup(uint32(m.Pid), &arm) == nil && arm.Slot == slot && arm.Gen == m.Gen {
+				st.State = Armed
+			}
 			for _, word := range state.Seen {
 				st.Calls += bits.OnesCount64(word)
 			}

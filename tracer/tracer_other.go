@@ -4,6 +4,7 @@ package tracer
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 
 	"github.com/seccompgen/seccompgen/profile"
@@ -25,6 +26,9 @@ func Abort(string) error { return errOther }
 
 // AbortAll returns [ErrUnsupported].
 func AbortAll() error { return errOther }
+
+// Hold returns [ErrUnsupported].
+func Hold() (io.Closer, error) { return nil, errOther }
 
 // List returns [ErrUnsupported].
 func List() ([]Status, error) { return nil, errOther }

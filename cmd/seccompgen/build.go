@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/urfave/cli/v2"
+
+	"github.com/seccompgen/seccompgen/internal/scmp"
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+func buildCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "build",
+		Usage:     "reduce recordings to a minimal profile, and explain every entry of it",
+		ArgsUsage: "RECORDING...",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "o", Value: "profile.json", Usage: "write the profile to `FILE`; - is standard output"},
+			&cli.StringFlag{Name: "why", Usage: "write the reasons to `FILE`; - is standard output"},
+			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "`robust` or exact"},
+			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
+			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
+			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too, such as SCMP_ARCH_X86"},
+			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing"},
+		},
+		Action: build,
+	}
+}
+
+func build(c *cli.Context) error {
+	if err := noRest(c); err != nil {
+		return err
+	}
+	if !c.Args().Present() {
+		return fmt.Errorf("no recording: see seccompgen build --help")
+	}
+	for _, name := range []string{"o", "why"} {
+		if err := checkOutput(c.String(name)); err != nil {
+			return err
+		}
+	}
+	o := profile.BuildOptions{Policy: profile.Policy(c.String("policy")), Deny: c.String("deny"), AllowIncomplete: c.Bool("allow-incomplete")}
+	for _, phase := range strings.Split(c.String("phases"), ",") {
+		o.Phases = append(o.Phases, profile.Phase(phase))
+	}
+	if c.IsSet("arch") {
+		for _, arch := range strings.Split(c.String("arch"), ",") {
+			o.Arch = append(o.Arch, specs.Arch(arch))
+		}
+	}
+	var recordings []*profile.Recording
+	for _, path := range c.Args().Slice() {
+		r, err := readFile(path, profile.ReadRecording)
+		if err != nil {
+			return err
+		}
+		recordings = append(recordings, r)
+	}
+	p, why, err := profile.Build(recordings, o)
+	if err != nil {
+		return err
+	}
+	if err := writeOutput(c.App.Writer, c.String("o"), func(w io.Writer) error {
+		data, err := profile.Encode(p)
+		if err == nil {
+			_, err = w.Write(data)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if c.IsSet("why") {
+		if err := writeOutput(c.App.Writer, c.String("why"), why.Write); err != nil {
+			return err
+		}
+	}
+	kinds := map[string]int{}
+	for _, e := range why.Entries {
+		kinds[e.Reasons[0].Kind]++
+	}
+	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s), %d answered with ENOSYS\n",
+		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["errno"])
+	if unknown, _ := scmp.UnknownNames(p); len(unknown) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here would deny what the profile allows\n", scmp.Version(), strings.Join(unknown, ", "))
+	}
+	for _, u := range why.Unknown {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: number %d of %s was called and has no name: the profile denies it\n", u.Nr, u.ABI)
+	}
+	return nil
+}
+
+// readFile reads a file with one of profile's readers, and names it in the error.
+func readFile[T any](path string, read func(io.Reader) (*T, error)) (*T, error) {
+	f, err := openInput(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	v, err := read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return v, nil
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/scmp"
+	"github.com/seccompgen/seccompgen/internal/verify"
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+func featuresCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "features",
+		Usage: "print as JSON what this build and this host can do",
+		Action: func(c *cli.Context) error {
+			if err := noMoreThan(c, 0); err != nil {
+				return err
+			}
+			var u unix.Utsname
+			_ = unix.Uname(&u) // fails only for a bad pointer
+			_, btf := os.Stat("/sys/kernel/btf/vmlinux")
+			runtimes := []profile.Runtime{}
+			for _, name := range []string{"runc", "crun"} {
+				if _, err := exec.LookPath(name); err != nil {
+					continue
+				}
+				if r, err := container.FindRuntime(name); err == nil {
+					runtimes = append(runtimes, r.Runtime)
+				}
+			}
+			e := json.NewEncoder(c.App.Writer)
+			e.SetIndent("", "  ")
+			return e.Encode(map[string]any{
+				"version": version(), "go": runtime.Version(), "arch": runtime.GOARCH, "kernel": unix.ByteSliceToString(u.Release[:]),
+				"libseccomp": scmp.Version(), "seccomp": verify.Enabled, "btf": btf == nil, "root": os.Geteuid() == 0,
+				"abis": profile.ABIs(), "runtimes": runtimes, "recordingVersion": profile.RecordingVersion,
+			})
+		},
+	}
+}
+
+// version comes from the build: a tag, or the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}

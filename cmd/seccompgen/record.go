@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+func recordCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "record",
+		Usage:     "run a package's tests, a bundle or a command in a container and record every system call",
+		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
+		Flags: append(workloadFlags(),
+			&cli.StringFlag{Name: "o", Value: "recording.json", Usage: "write the recording to `FILE`; - is standard output"}),
+		Action: record,
+	}
+}
+
+func record(c *cli.Context) (err error) {
+	if err := checkOutput(c.String("o")); err != nil {
+		return err
+	}
+	w, err := openWorkload(c)
+	if err != nil {
+		return interrupted(c.Context, err)
+	}
+	defer func() { err = interrupted(c.Context, errors.Join(err, w.session.Close())) }()
+	w.run.Seccomp = container.AllowAll()
+	var all *profile.Recording
+	for i := range w.runs {
+		r, err := w.session.Run(c.Context, w.bundle, w.run)
+		if err != nil {
+			return err
+		}
+		before := 0
+		if all == nil {
+			all = r
+		} else {
+			before = len(all.Syscalls)
+			if all, err = profile.Merge(all, r); err != nil {
+				return err
+			}
+		}
+		if w.runs > 1 {
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: run %d of %d: %s, %d new, %.1f s\n",
+				i+1, w.runs, plural(len(r.Syscalls), "call"), len(all.Syscalls)-before, r.Runs[0].Seconds)
+		}
+	}
+	if err := writeOutput(c.App.Writer, c.String("o"), all.Write); err != nil {
+		return err
+	}
+	describe(c.App.ErrWriter, all, c.String("o"))
+	return nil
+}
+
+// describe says what a recording holds, and what it does not.
+func describe(to io.Writer, r *profile.Recording, path string) {
+	byPhase := map[profile.Phase]int{}
+	for _, s := range r.Syscalls {
+		byPhase[s.Phase]++
+	}
+	var parts []string
+	for _, phase := range profile.Phases() {
+		if n := byPhase[phase]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", phase, n))
+		}
+	}
+	state := "complete"
+	if err := r.Incomplete(); err != nil {
+		state = err.Error()
+	}
+	fmt.Fprintf(to, "seccompgen: %s in %s under %s %s (%s): %s\n",
+		plural(len(r.Syscalls), "call"), plural(len(r.Runs), "run"), r.Runtime.Name, r.Runtime.Version, strings.Join(parts, ", "), state)
+	if len(r.Tests) > 0 {
+		results := map[string]int{}
+		for _, result := range r.Tests {
+			results[result]++
+		}
+		parts = nil
+		for _, result := range slices.Sorted(maps.Keys(results)) {
+			parts = append(parts, fmt.Sprintf("%s %d", result, results[result]))
+		}
+		fmt.Fprintf(to, "seccompgen: tests: %s\n", strings.Join(parts, ", "))
+		if results["fail"] > 0 {
+			fmt.Fprintln(to, "seccompgen: some tests fail: calls that come after a failure are not in the recording")
+		}
+	} else if r.Runs[0].Exit != 0 {
+		fmt.Fprintf(to, "seccompgen: the workload exited with %d: calls that come after its failure are not in the recording\n", r.Runs[0].Exit)
+	}
+	for _, u := range r.Unknown {
+		fmt.Fprintf(to, "seccompgen: number %d of %s was called %d times and has no name: no profile can allow it\n", u.Nr, u.ABI, u.Count)
+	}
+	if path != "-" {
+		fmt.Fprintf(to, "seccompgen: wrote %s\n", path)
+	}
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/seccompgen/seccompgen/internal/scmp"
+	"github.com/seccompgen/seccompgen/internal/verify"
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+func verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "run the workload under a profile: zero denials and the same test results, or who was denied what",
+		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
+		Flags: append(workloadFlags(),
+			&cli.StringFlag{Name: "profile", Required: true, Usage: "the profile to verify, runtime-spec linux.seccomp, in `FILE`"},
+			&cli.StringFlag{Name: "recording", Usage: "compare test results with those in `FILE` (default: a control run without the profile)"},
+			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what the workload prints"}),
+		Action: verifyAction,
+	}
+}
+
+func verifyAction(c *cli.Context) (err error) {
+	p, err := readFile(c.String("profile"), profile.ReadProfile)
+	if err != nil {
+		return err
+	}
+	o := verify.Options{Runs: c.Int("runs")}
+	if c.IsSet("recording") {
+		if o.Recorded, err = readFile(c.String("recording"), profile.ReadRecording); err != nil {
+			return err
+		}
+	}
+	w, err := openWorkload(c)
+	if err != nil {
+		return interrupted(c.Context, err)
+	}
+	defer func() { err = interrupted(c.Context, errors.Join(err, w.session.Close())) }()
+	if _, others := scmp.UnknownNames(p); len(others) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here give them the default action\n", scmp.Version(), strings.Join(others, ", "))
+	}
+	o.Run = w.run
+	if !c.Bool("verbose") {
+		o.Run.Output = io.Discard
+	}
+	if f, ok := c.App.ErrWriter.(*os.File); ok && term.IsTerminal(int(f.Fd())) && w.runs > 1 {
+		bar := progressbar.NewOptions(w.runs, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription("verify"),
+			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
+		o.Progress = func(done, _ int) { _ = bar.Set(done) }
+	}
+	r, err := verify.Verify(c.Context, w.session, w.bundle, p, o)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		e := json.NewEncoder(c.App.Writer)
+		e.SetIndent("", "  ")
+		err = e.Encode(r)
+	} else {
+		err = printReport(c.App.Writer, r)
+	}
+	if err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	switch r.Verdict {
+	case verify.Pass:
+		return nil
+	case verify.Fail:
+		return negative{r.Reason}
+	}
+	return fmt.Errorf("inconclusive: %s", r.Reason)
+}
+
+func printReport(to io.Writer, r *verify.Report) error {
+	if len(r.Denials) > 0 {
+		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "CALL\tABI\tARGUMENTS\tANSWER\tPHASE\tPROCESS\tCOUNT")
+		for _, d := range r.Denials {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", nameOf(d), strings.TrimPrefix(string(d.ABI), "SCMP_ARCH_"), arguments(d), answer(d), d.Phase, d.Process, d.Count)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	if len(r.Tests) > 0 {
+		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "TEST\tWITHOUT\tWITH THE PROFILE")
+		for _, test := range r.Tests {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", test.Name, orDash(test.Recorded), orDash(test.Verified))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(to, "%s: %s (%s allowed)\n", r.Verdict, r.Reason, plural(r.Profile.Allowed, "call"))
+	return err
+}
+
+func nameOf(d verify.Denial) string {
+	if d.Name == "" {
+		return fmt.Sprintf("number %d", d.Nr)
+	}
+	return d.Name
+}
+
+// arguments prints the registers; only those up to the last that is not zero say anything.
+func arguments(d verify.Denial) string {
+	n := len(d.Args)
+	for n > 0 && d.Args[n-1] == 0 {
+		n--
+	}
+	var parts []string
+	for _, a := range d.Args[:n] {
+		parts = append(parts, fmt.Sprintf("%#x", a))
+	}
+	return orDash(strings.Join(parts, " "))
+}
+
+func answer(d verify.Denial) string {
+	switch d.Action {
+	case "errno":
+		if name := unix.ErrnoName(unix.Errno(d.Errno)); name != "" {
+			return name
+		}
+		return fmt.Sprintf("errno %d", d.Errno)
+	case "trap":
+		return "SIGSYS"
+	}
+	return "killed"
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/urfave/cli/v2"
+
+	"github.com/seccompgen/seccompgen/internal/bundle"
+	"github.com/seccompgen/seccompgen/internal/container"
+)
+
+// workloadFlags are shared by the commands that run a container.
+func workloadFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "bundle", Usage: "run the OCI bundle in `DIR`"},
+		&cli.BoolFlag{Name: "exec", Usage: "run the command after --"},
+		&cli.IntFlag{Name: "runs", Value: 1, Usage: "run the workload `N` times"},
+		&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "OCI runtime, a name or a `PATH`"},
+		&cli.StringFlag{Name: "network", Value: "none", Usage: "`none` (an own namespace, loopback up) or host"},
+		&cli.StringFlag{Name: "user", Usage: "run as `UID[:GID]`"},
+		&cli.BoolFlag{Name: "no-new-privileges", Value: true, Usage: "set the process's no_new_privs bit; =false as engines do by default"},
+		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "end a run that takes longer than `D`"},
+		&cli.StringFlag{Name: "rootfs", Usage: "root file system `DIR` instead of a throw-away overlay over the host's"},
+		&cli.StringSliceFlag{Name: "env", Usage: "set `K=V` in the container"},
+		&cli.StringSliceFlag{Name: "mount", Usage: "bind mount `SRC:DST[:ro]`"},
+		&cli.StringFlag{Name: "hook", Hidden: true, Usage: "`PATH` of oci-hook"},
+	}
+}
+
+// workload is what a command that runs containers was asked to run.
+type workload struct {
+	session *container.Session
+	bundle  *bundle.Bundle
+	run     container.Options
+	runs    int
+}
+
+// openWorkload prepares a session and the bundle that the command line asks for. The caller closes the session.
+func openWorkload(c *cli.Context) (w *workload, err error) {
+	if err := noMoreThan(c, 1); err != nil {
+		return nil, err
+	}
+	w = &workload{runs: c.Int("runs")}
+	if w.runs < 1 {
+		return nil, fmt.Errorf("--runs %d: at least one run is needed", w.runs)
+	}
+	if c.Duration("timeout") <= 0 {
+		return nil, fmt.Errorf("--timeout %s: it must be longer than nothing", c.Duration("timeout"))
+	}
+	if w.run.Runtime, err = container.FindRuntime(c.String("runtime")); err != nil {
+		return nil, err
+	}
+	if w.run.Hook, err = findHook(c.String("hook")); err != nil {
+		return nil, err
+	}
+	w.run.Timeout, w.run.Output = c.Duration("timeout"), c.App.ErrWriter
+	if w.session, err = container.NewSession(); err != nil {
+		return nil, err
+	}
+	if w.bundle, err = openBundle(c, w.session.Dir); err != nil {
+		return nil, errors.Join(err, w.session.Close())
+	}
+	return w, nil
+}
+
+func openBundle(c *cli.Context, dir string) (*bundle.Bundle, error) {
+	o := bundle.Options{
+		Rootfs: c.String("rootfs"), Env: c.StringSlice("env"), Mounts: c.StringSlice("mount"), User: c.String("user"),
+		Network: c.String("network"), NoNewPrivileges: c.Bool("no-new-privileges"),
+	}
+	pkg, rest := c.Args().First(), restOf(c)
+	kinds := 0
+	for _, given := range []bool{pkg != "", c.IsSet("bundle"), c.Bool("exec")} {
+		if given {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		return nil, fmt.Errorf("give one of a PACKAGE, --bundle DIR, --exec -- COMMAND: see seccompgen %s --help", c.Command.Name)
+	}
+	switch {
+	case c.Bool("exec"):
+		return bundle.Command(rest, o)
+	case c.IsSet("bundle"):
+		if len(rest) > 0 {
+			return nil, errors.New("a bundle brings its own command: nothing can follow --")
+		}
+		b, err := bundle.Open(c.String("bundle"), o)
+		if err == nil && c.IsSet("no-new-privileges") {
+			b.Spec.Process.NoNewPrivileges = o.NoNewPrivileges
+		}
+		return b, err
+	}
+	return bundle.Package(c.Context, pkg, rest, dir, o, c.App.ErrWriter)
+}
+
+// findHook looks for the hook where it is built and where it is installed.
+func findHook(given string) (string, error) {
+	if given != "" {
+		return filepath.Abs(given)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	for _, dir := range []string{filepath.Dir(self), filepath.Join(filepath.Dir(self), "../libexec/seccompgen")} {
+		if path := filepath.Join(dir, "oci-hook"); isExecutable(path) {
+			return filepath.Clean(path), nil
+		}
+	}
+	return "", fmt.Errorf("oci-hook is neither beside %s nor in ../libexec/seccompgen: build both with make build", self)
+}
+
+func isExecutable(path string) bool {
+	found, err := exec.LookPath(path)
+	return err == nil && found == path
+}
+
+// checkOutput says now what would fail after a long run.
+func checkOutput(path string) error {
+	if path == "-" || path == "" {
+		return nil
+	}
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return fmt.Errorf("output %s is not a regular file", path)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("output %s: %w", path, err)
+	}
+	return nil
+}
+
+// writeOutput writes a product to a file, whole or not at all, or to standard output.
+func writeOutput(stdout io.Writer, path string, encode func(io.Writer) error) error {
+	var b bytes.Buffer
+	if err := encode(&b); err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	if path == "-" {
+		_, err := stdout.Write(b.Bytes())
+		return err
+	}
+	if err := renameio.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// openInput opens a file or, for "-", standard input.
+func openInput(path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(os.Stdin), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// interrupted gives a stopped command its reason instead of the error that the stop caused.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return errors.New("interrupted, and cleaned up")
+	}
+	return err
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	if strings.HasSuffix(word, "s") {
+		return fmt.Sprintf("%d %ses", n, word)
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

@@ -1,0 +1,158 @@
+package container
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/tracer"
+)
+
+// Root holds the session directories of this host.
+const Root = "/var/lib/seccompgen/runs"
+
+const hostArch = runtime.GOARCH
+
+// Session is one call of seccompgen: a directory that holds all its runs, locked while it lives.
+type Session struct {
+	Dir   string
+	lock  *os.File
+	bpffs io.Closer
+}
+
+// NewSession makes a session directory.
+func NewSession() (*Session, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("containers and eBPF need root: run this as root")
+	}
+	if err := os.MkdirAll(Root, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of runs: %w", err)
+	}
+	dir, err := os.MkdirTemp(Root, "")
+	if err != nil {
+		return nil, fmt.Errorf("make the session's directory: %w", err)
+	}
+	// The user of the container may be another one, and must reach the test binary.
+	for _, d := range []string{filepath.Dir(Root), Root, dir} {
+		if err := os.Chmod(d, 0o711); err != nil {
+			return nil, fmt.Errorf("open the session's directory: %w", err)
+		}
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the session's directory: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("lock the session's directory: %w", err)
+	}
+	bpffs, err := tracer.Hold()
+	if err != nil {
+		return nil, err
+	}
+	return &Session{Dir: dir, lock: lock, bpffs: bpffs}, nil
+}
+
+func (s *Session) newID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails, says its documentation
+	return "seccompgen-" + hex.EncodeToString(b[:])
+}
+
+// Close removes what the session made.
+func (s *Session) Close() error {
+	defer s.lock.Close()
+	if err := os.RemoveAll(s.Dir); err != nil {
+		return fmt.Errorf("remove the session's directory: %w", err)
+	}
+	return s.bpffs.Close()
+}
+
+// clear removes a run that has ended: whatever of it the runtime or the recorder still has goes too.
+func (s *Session) clear(id, dir string, r *Runtime) error {
+	if err := r.destroy(filepath.Join(dir, "runtime"), id); err != nil {
+		return err
+	}
+	if err := tracer.Abort(id); err != nil && !errors.Is(err, tracer.ErrNotRecording) {
+		return fmt.Errorf("end the recording: %w", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the run's directory: %w", err)
+	}
+	return nil
+}
+
+// Leftover is a run whose seccompgen has died.
+type Leftover struct {
+	ID      string // of the container; "" for a session that had none
+	Dir     string
+	Runtime string // path of its runtime
+}
+
+// Leftovers finds the sessions that a crash left.
+func Leftovers() ([]Leftover, error) {
+	sessions, err := os.ReadDir(Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the directory of runs: %w", err)
+	}
+	var all []Leftover
+	for _, e := range sessions {
+		dir := filepath.Join(Root, e.Name())
+		if alive(dir) {
+			continue
+		}
+		all = append(all, Leftover{Dir: dir})
+		runs, err := filepath.Glob(filepath.Join(dir, "seccompgen-*"))
+		if err != nil {
+			return nil, err
+		}
+		for _, run := range runs {
+			path, _ := os.ReadFile(filepath.Join(run, "runtime-path")) // a crash may have come before it
+			all = append(all, Leftover{ID: filepath.Base(run), Dir: run, Runtime: string(path)})
+		}
+	}
+	return all, nil
+}
+
+// alive tells whether the seccompgen of a session lives: it holds the lock.
+func alive(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+}
+
+// Remove kills the leftover's container, ends its recording and removes its directory.
+func (l Leftover) Remove() error {
+	if l.ID != "" {
+		var errs []error
+		if l.Runtime != "" {
+			r := &Runtime{Path: l.Runtime}
+			r.Name = filepath.Base(l.Runtime)
+			errs = append(errs, r.destroy(filepath.Join(l.Dir, "runtime"), l.ID))
+		}
+		if err := tracer.Abort(l.ID); !errors.Is(err, tracer.ErrNotRecording) {
+			errs = append(errs, err)
+		}
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+	}
+	if !strings.HasPrefix(l.Dir, Root+"/") {
+		return fmt.Errorf("%s is not beneath %s", l.Dir, Root)
+	}
+	return os.RemoveAll(l.Dir)
+}

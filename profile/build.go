@@ -1,0 +1,322 @@
+package profile
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// WhyVersion is the version of why.json.
+const WhyVersion = 1
+
+// Policy decides what a profile holds beside what was seen.
+type Policy string
+
+// The policies.
+const (
+	PolicyExact  Policy = "exact"  // what was seen, nothing else
+	PolicyRobust Policy = "robust" // and what one run cannot show, and errnos that make fallbacks work
+)
+
+// BuildOptions are the settings of Build. The zero value of each is the default.
+type BuildOptions struct {
+	Policy          Policy  // robust
+	Phases          []Phase // all
+	Deny            string  // errno (EPERM), kill (the process) or log
+	Arch            []specs.Arch
+	AllowIncomplete bool
+}
+
+// Why explains a profile: every entry of it has at least one reason.
+type Why struct {
+	Version  int        `json:"version"`
+	Profile  string     `json:"profile"` // SHA-256 of profile.json
+	Entries  []Entry    `json:"entries"`
+	Untested []Untested `json:"untested"`
+	Unknown  []Unknown  `json:"unknown,omitempty"` // seen, and impossible to list
+}
+
+// Entry is one call of one ABI in the profile.
+type Entry struct {
+	ABI     specs.Arch               `json:"abi"`
+	Name    string                   `json:"name"`
+	Action  specs.LinuxSeccompAction `json:"action"`
+	Errno   *uint                    `json:"errno,omitempty"`
+	Args    []specs.LinuxSeccompArg  `json:"args,omitempty"`
+	Reasons []Reason                 `json:"reasons"`
+}
+
+// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability or repair.
+type Reason struct {
+	Kind   string `json:"kind"`
+	Text   string `json:"text"`
+	Caller string `json:"caller,omitempty"`
+}
+
+// Untested is a call that the program can make, was not seen to make, and is not allowed.
+type Untested struct {
+	ABI       specs.Arch `json:"abi"`
+	Name      string     `json:"name"`
+	Functions []string   `json:"functions"`
+}
+
+type target struct {
+	abi  specs.Arch
+	name string
+}
+
+// Build makes a profile from recordings. The same recordings, in any order, give the same profile.
+func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, error) {
+	o.Policy = cmp.Or(o.Policy, PolicyRobust)
+	if o.Phases == nil {
+		o.Phases = Phases()
+	}
+	action, ok := defaultActions[cmp.Or(o.Deny, "errno")]
+	if !ok {
+		return nil, nil, fmt.Errorf("deny action %q is not one of errno, kill, log", o.Deny)
+	}
+	if o.Policy != PolicyExact && o.Policy != PolicyRobust {
+		return nil, nil, fmt.Errorf("policy %q is not one of exact, robust", o.Policy)
+	}
+	if err := checkEvidence(recordings, o); err != nil {
+		return nil, nil, err
+	}
+	allowed := map[target][]Reason{}
+	abis := slices.Clone(o.Arch)
+	unknown := map[Unknown]bool{}
+	for _, c := range observed(recordings, o.Phases) {
+		abis = append(abis, c.target.abi)
+		allowed[c.target] = append(allowed[c.target], c.Reason)
+	}
+	for _, r := range recordings {
+		for _, u := range r.Unknown {
+			unknown[u] = true
+		}
+	}
+	if len(allowed) == 0 {
+		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)
+	}
+	abis = sortABIs(abis)
+	denied := map[target][]Reason{}
+	if o.Policy == PolicyRobust {
+		for t, reason := range additions(recordings, abis) {
+			allowed[t] = append(allowed[t], reason)
+		}
+		for _, row := range enosys {
+			for _, abi := range abis {
+				t := target{abi, row.name}
+				if _, has := Number(abi, row.name); has && !allowedAnywhere(allowed, row.name) {
+					denied[t] = append(denied[t], Reason{Kind: "errno", Text: row.text})
+				}
+			}
+		}
+	}
+	p := &specs.LinuxSeccomp{DefaultAction: action, Architectures: abis}
+	errno := uint(enosysErrno)
+	p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(allowed), Action: specs.ActAllow})
+	if len(denied) > 0 {
+		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(denied), Action: specs.ActErrno, ErrnoRet: &errno})
+	}
+	w := &Why{Version: WhyVersion, Untested: []Untested{}, Unknown: slices.Collect(maps.Keys(unknown))}
+	w.add(allowed, specs.ActAllow, nil)
+	w.add(denied, specs.ActErrno, &errno)
+	slices.SortFunc(w.Unknown, func(a, b Unknown) int {
+		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr), cmp.Compare(a.Count, b.Count))
+	})
+	data, err := Encode(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	sum := sha256.Sum256(data)
+	w.Profile = hex.EncodeToString(sum[:])
+	return p, w, nil
+}
+
+// enosysErrno is ENOSYS on every ABI that has a table here.
+const enosysErrno = 38
+
+// checkEvidence refuses recordings from which only a thin profile could come.
+func checkEvidence(recordings []*Recording, o BuildOptions) error {
+	if len(recordings) == 0 {
+		return errors.New("no recordings")
+	}
+	for _, r := range recordings {
+		if err := r.Incomplete(); err != nil && !o.AllowIncomplete {
+			return fmt.Errorf("recording %q: %w: record again, or give --allow-incomplete", r.ID, err)
+		}
+		if r.Boundary == BoundaryExecve && slices.Contains(o.Phases, PhaseRuntime) && !o.AllowIncomplete {
+			return fmt.Errorf("recording %q: %w: the container had no filter, so the runtime's own calls under one are not in it: "+
+				"record it under a filter that allows everything, or give --phases workload,exec and add what the runtime needs", r.ID, ErrIncomplete)
+		}
+	}
+	return nil
+}
+
+type observation struct {
+	target
+	Reason
+}
+
+// observed unites what the recordings saw, with how often and by whom.
+func observed(recordings []*Recording, phases []Phase) []observation {
+	type key struct {
+		phase Phase
+		target
+	}
+	runs, callers := map[key]map[string]bool{}, map[key]string{}
+	all := map[string]bool{}
+	for _, r := range recordings {
+		for _, run := range r.Runs {
+			all[run.ID] = true
+		}
+		for _, s := range r.Syscalls {
+			if s.Denied != nil || !slices.Contains(phases, s.Phase) {
+				continue
+			}
+			k := key{s.Phase, target{s.ABI, Name(s.ABI, s.Nr)}}
+			if runs[k] == nil {
+				runs[k] = map[string]bool{}
+			}
+			for _, id := range s.Runs {
+				runs[k][id] = true
+			}
+			for _, c := range s.Callers {
+				if callers[k] == "" || c.Comm < callers[k] {
+					callers[k] = c.Comm
+				}
+			}
+		}
+	}
+	var seen []observation
+	for _, phase := range Phases() {
+		for k, in := range runs {
+			if k.phase != phase {
+				continue
+			}
+			kind, text := "observed", "made by the workload"
+			switch phase {
+			case PhaseRuntime:
+				kind, text = "runtime", "made by the runtime under the filter, before the workload"
+			case PhaseExec:
+				text = "made by a process that joined the container"
+			}
+			seen = append(seen, observation{k.target, Reason{Kind: kind, Text: fmt.Sprintf("%s in %d of %d runs", text, len(in), len(all)), Caller: callers[k]}})
+		}
+	}
+	return seen
+}
+
+// additions returns what the robust policy adds, for the ABIs for which it is true.
+func additions(recordings []*Recording, abis []specs.Arch) map[target]Reason {
+	goABIs := map[specs.Arch]bool{}
+	for _, r := range recordings {
+		for _, s := range r.Syscalls {
+			byGo := r.Workload.Go != "" && s.Phase == PhaseWorkload || isGoRuntime(r.Runtime) && s.Phase == PhaseRuntime
+			goABIs[s.ABI] = goABIs[s.ABI] || byGo
+		}
+	}
+	add := map[target]Reason{}
+	for _, row := range closure {
+		for _, abi := range abis {
+			_, has := Number(abi, row.name)
+			if has && (row.who == anyProgram || goABIs[abi]) {
+				add[target{abi, row.name}] = Reason{Kind: "closure", Text: row.text}
+			}
+		}
+	}
+	return add
+}
+
+// isGoRuntime tells whether a runtime's init is a Go program, whose runtime phase has a closure too.
+func isGoRuntime(r Runtime) bool { return strings.HasPrefix(filepath.Base(r.Name), "runc") }
+
+func allowedAnywhere(allowed map[target][]Reason, name string) bool {
+	for t := range allowed {
+		if t.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func sortABIs(abis []specs.Arch) []specs.Arch {
+	slices.SortFunc(abis, func(a, b specs.Arch) int { return cmp.Compare(abiOrder(a), abiOrder(b)) })
+	return slices.Compact(abis)
+}
+
+func names(targets map[target][]Reason) []string {
+	var all []string
+	for t := range targets {
+		all = append(all, t.name)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, errno *uint) {
+	for t, reasons := range targets {
+		w.Entries = append(w.Entries, Entry{ABI: t.abi, Name: t.name, Action: action, Errno: errno, Reasons: reasons})
+	}
+	slices.SortFunc(w.Entries, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Action, b.Action), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// Write encodes the explanation as why.json.
+func (w *Why) Write(to io.Writer) error { return writeJSON(to, w) }
+
+// Encode writes a profile as runtime-spec linux.seccomp.
+func Encode(p *specs.LinuxSeccomp) ([]byte, error) {
+	var b bytes.Buffer
+	if err := writeJSON(&b, p); err != nil {
+		return nil, fmt.Errorf("encode the profile: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// ReadProfile decodes a profile, runtime-spec linux.seccomp.
+func ReadProfile(from io.Reader) (*specs.LinuxSeccomp, error) {
+	data, err := io.ReadAll(from)
+	if err != nil {
+		return nil, fmt.Errorf("read profile: %w", err)
+	}
+	if !json.Valid(data) {
+		return nil, errors.New("profile is not whole JSON")
+	}
+	var p specs.LinuxSeccomp
+	if err := strictJSON(data, &p); err != nil {
+		return nil, fmt.Errorf("profile is not runtime-spec linux.seccomp (Docker's format has more keys): %w", err)
+	}
+	if p.DefaultAction == "" {
+		return nil, errors.New("profile has no defaultAction")
+	}
+	for _, s := range p.Syscalls {
+		if len(s.Names) == 0 || s.Action == "" {
+			return nil, errors.New("profile has an entry without names or action")
+		}
+	}
+	return &p, nil
+}
+
+// Allowed returns the names that a profile allows, with or without conditions, sorted.
+func Allowed(p *specs.LinuxSeccomp) []string {
+	var all []string
+	for _, s := range p.Syscalls {
+		if s.Action == specs.ActAllow || s.Action == specs.ActLog {
+			all = append(all, s.Names...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
