@@ -84,6 +84,9 @@ func verifyAction(c *cli.Context) (err error) {
 	return fmt.Errorf("inconclusive: %s", r.Reason)
 }
 
+// maxTests is how many changed tests a person wants to see: where the container did not start, all have changed.
+const maxTests = 10
+
 func printReport(to io.Writer, r *verify.Report) error {
 	if len(r.Denials) > 0 {
 		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
@@ -98,11 +101,14 @@ func printReport(to io.Writer, r *verify.Report) error {
 	if len(r.Tests) > 0 {
 		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
 		fmt.Fprintln(t, "TEST\tWITHOUT\tWITH THE PROFILE")
-		for _, test := range r.Tests {
+		for _, test := range r.Tests[:min(len(r.Tests), maxTests)] {
 			fmt.Fprintf(t, "%s\t%s\t%s\n", test.Name, orDash(test.Recorded), orDash(test.Verified))
 		}
 		if err := t.Flush(); err != nil {
 			return err
+		}
+		if more := len(r.Tests) - maxTests; more > 0 {
+			fmt.Fprintf(to, "and %s more: --json lists all\n", plural(more, "test"))
 		}
 	}
 	_, err := fmt.Fprintf(to, "%s: %s (%s allowed)\n", r.Verdict, r.Reason, plural(r.Profile.Allowed, "call"))

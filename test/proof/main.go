@@ -1,0 +1,374 @@
+// proof runs the long proofs on real Go modules and prints their tables as Markdown: make workloads, make mutations.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/internal/verify"
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+// workload is a row of testdata/workloads.json.
+type workload struct {
+	Name    string   `json:"name"`
+	Module  string   `json:"module,omitempty"` // M@V; "" for the standard library
+	Package string   `json:"package"`
+	Env     []string `json:"env"`
+	Flags   []string `json:"flags"`
+}
+
+type proof struct {
+	bin      string // directory of seccompgen and oci-hook
+	work     string
+	runs     int
+	runtimes []string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "proof:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	p := &proof{}
+	var list, only, runtimes string
+	var mutate bool
+	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
+	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
+	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
+	flag.StringVar(&runtimes, "runtimes", "runc", "OCI `runtimes`, separated by commas")
+	flag.IntVar(&p.runs, "runs", 20, "verifying `runs` of each combination")
+	flag.BoolVar(&mutate, "mutations", false, "take one call after the other out of the exact profile instead")
+	flag.Parse()
+	p.runtimes = strings.Split(runtimes, ",")
+	data, err := os.ReadFile(list)
+	if err != nil {
+		return err
+	}
+	var workloads []workload
+	if err := json.Unmarshal(data, &workloads); err != nil {
+		return fmt.Errorf("decode %s: %w", list, err)
+	}
+	if only != "" {
+		names := strings.Split(only, ",")
+		workloads = slices.DeleteFunc(workloads, func(w workload) bool { return !slices.Contains(names, w.Name) })
+	}
+	if p.bin, err = filepath.Abs(p.bin); err != nil {
+		return err
+	}
+	if p.work, err = os.MkdirTemp("/var/tmp", "seccompgen-proof-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(p.work)
+	head(p)
+	if mutate {
+		return p.mutations(ctx, workloads)
+	}
+	return p.workloads(ctx, workloads)
+}
+
+// head says what a reader needs to trust the table.
+func head(p *proof) {
+	commit, _ := exec.Command("git", "describe", "--always", "--dirty").Output()
+	kernel, _ := exec.Command("uname", "-r").Output()
+	fmt.Printf("%s, commit %s, kernel %s, %d cores, %s, runs: %d\n\n", time.Now().UTC().Format("2006-01-02"),
+		bytes.TrimSpace(commit), bytes.TrimSpace(kernel), runtime.NumCPU(), runtime.Version(), p.runs)
+}
+
+// open returns a writable copy of the workload's module, and a command in it.
+func (p *proof) open(ctx context.Context, w workload) (string, error) {
+	if w.Module == "" {
+		return p.work, nil
+	}
+	out, err := exec.CommandContext(ctx, "go", "mod", "download", "-json", w.Module).Output()
+	if err != nil {
+		return "", fmt.Errorf("download %s: %w", w.Module, err)
+	}
+	var m struct{ Dir string }
+	if err := json.Unmarshal(out, &m); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(p.work, w.Name)
+	if err := os.CopyFS(dir, os.DirFS(m.Dir)); err != nil {
+		return "", fmt.Errorf("copy %s: %w", w.Module, err)
+	}
+	// The module cache is read only, and tests write beside themselves.
+	return dir, exec.CommandContext(ctx, "chmod", "-R", "u+w", dir).Run()
+}
+
+// seccompgen runs the tool, and returns what it printed and its exit status.
+func (p *proof) seccompgen(ctx context.Context, w workload, dir string, args ...string) (stdout []byte, exit int, err error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, "seccompgen"), args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Dir = dir
+	cmd.Env = append(append(os.Environ(), "GOFLAGS=-mod=mod"), w.Env...)
+	var talk bytes.Buffer
+	cmd.Stderr = &talk
+	stdout, err = cmd.Output()
+	var status *exec.ExitError
+	if errors.As(err, &status) && status.ExitCode() == 2 {
+		return stdout, 2, nil
+	}
+	if err != nil {
+		said := strings.TrimSpace(talk.String())
+		return nil, 1, fmt.Errorf("seccompgen %s: %w: %s", strings.Join(args, " "), err, said[max(0, len(said)-600):])
+	}
+	return stdout, 0, nil
+}
+
+// row is a line of the workloads' table.
+type row struct {
+	workload, runtime   string
+	nnp                 bool
+	recorded, allowed   int
+	passed, of, denials int
+	seconds             float64
+	verdict             string
+}
+
+func (p *proof) workloads(ctx context.Context, all []workload) error {
+	type job struct {
+		w       workload
+		runtime string
+		nnp     bool
+	}
+	var jobs []job
+	dirs := map[string]string{}
+	for _, w := range all {
+		dir, err := p.open(ctx, w)
+		if err != nil {
+			return err
+		}
+		dirs[w.Name] = dir
+		for _, rt := range p.runtimes {
+			jobs = append(jobs, job{w, rt, true}, job{w, rt, false})
+		}
+	}
+	rows := make([]row, len(jobs))
+	var group sync.WaitGroup
+	slots := make(chan struct{}, runtime.NumCPU())
+	for i, j := range jobs {
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			rows[i] = p.one(ctx, j.w, dirs[j.w.Name], j.runtime, j.nnp, i)
+			fmt.Fprintf(os.Stderr, "%+v\n", rows[i])
+		})
+	}
+	group.Wait()
+	fmt.Println("| workload | runtime | noNewPrivileges | calls recorded | calls allowed | runs passed | denials | s a run |")
+	fmt.Println("|---|---|---|---|---|---|---|---|")
+	failed := 0
+	for _, r := range rows {
+		passed := fmt.Sprintf("%d of %d", r.passed, r.of)
+		if r.verdict != "" {
+			passed += ": " + r.verdict
+			failed++
+		}
+		fmt.Printf("| %s | %s | %t | %d | %d | %s | %d | %.1f |\n", r.workload, r.runtime, r.nnp, r.recorded, r.allowed, passed, r.denials, r.seconds)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d combinations do not hold", failed, len(rows))
+	}
+	return nil
+}
+
+// one records, builds and verifies one combination.
+func (p *proof) one(ctx context.Context, w workload, dir, rt string, nnp bool, i int) row {
+	r := row{workload: w.Name, runtime: rt, nnp: nnp, of: p.runs}
+	rec, prof := filepath.Join(p.work, fmt.Sprintf("%d-recording.json", i)), filepath.Join(p.work, fmt.Sprintf("%d-profile.json", i))
+	common := []string{"--runtime", rt, fmt.Sprintf("--no-new-privileges=%t", nnp)}
+	rest := append([]string{w.Package, "--"}, w.Flags...)
+	_, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec}, common, rest)...)
+	if err == nil {
+		_, _, err = p.seccompgen(ctx, w, dir, "build", "-o", prof, rec)
+	}
+	var out []byte
+	if err == nil {
+		out, _, err = p.seccompgen(ctx, w, dir, slices.Concat([]string{"verify", "--json", "--profile", prof, "--recording", rec, "--runs", fmt.Sprint(p.runs)}, common, rest)...)
+	}
+	if err != nil {
+		r.verdict = err.Error()
+		return r
+	}
+	var report verify.Report
+	if err := json.Unmarshal(out, &report); err != nil {
+		r.verdict = err.Error()
+		return r
+	}
+	recording, err := read(rec, profile.ReadRecording)
+	if err != nil {
+		r.verdict = err.Error()
+		return r
+	}
+	r.runtime = recording.Runtime.Name + " " + recording.Runtime.Version
+	r.recorded, r.allowed, r.denials = distinct(recording), report.Profile.Allowed, len(report.Denials)
+	for _, run := range report.Runs {
+		r.seconds += run.Seconds / float64(len(report.Runs))
+	}
+	r.passed = len(report.Runs)
+	if report.Verdict != verify.Pass {
+		r.passed--
+		r.verdict = string(report.Verdict) + ": " + report.Reason
+	}
+	return r
+}
+
+// distinct counts the (ABI, number) pairs of the workload's phases.
+func distinct(r *profile.Recording) int {
+	seen := map[string]bool{}
+	for _, s := range r.Syscalls {
+		if s.Phase != profile.PhaseRuntime {
+			seen[fmt.Sprint(s.ABI, s.Nr)] = true
+		}
+	}
+	return len(seen)
+}
+
+func read[T any](path string, decode func(io.Reader) (*T, error)) (*T, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return decode(f)
+}
+
+// mutations takes every call out of the exact profile, one at a time: verify must fail and name it.
+func (p *proof) mutations(ctx context.Context, all []workload) error {
+	fmt.Println("| workload | runtime | calls taken out | caught | only that call named | others named beside it |")
+	fmt.Println("|---|---|---|---|---|---|")
+	bad := 0
+	for _, w := range all {
+		dir, err := p.open(ctx, w)
+		if err != nil {
+			return err
+		}
+		for _, rt := range p.runtimes {
+			missed, err := p.mutate(ctx, w, dir, rt)
+			if err != nil {
+				return err
+			}
+			bad += missed
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d mutations were missed or named wrongly", bad)
+	}
+	return nil
+}
+
+func (p *proof) mutate(ctx context.Context, w workload, dir, rt string) (missed int, err error) {
+	rec, prof := filepath.Join(p.work, "recording.json"), filepath.Join(p.work, "profile.json")
+	rest := append([]string{w.Package, "--"}, w.Flags...)
+	// Ten runs, so that the exact profile is not denied a call that only comes now and then.
+	if _, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec, "--runtime", rt, "--runs", "10"}, rest)...); err != nil {
+		return 0, err
+	}
+	if _, _, err := p.seccompgen(ctx, w, dir, "build", "--policy", "exact", "-o", prof, rec); err != nil {
+		return 0, err
+	}
+	data, err := os.ReadFile(prof)
+	if err != nil {
+		return 0, err
+	}
+	exact, err := profile.ReadProfile(bytes.NewReader(data))
+	if err != nil {
+		return 0, err
+	}
+	calls := profile.Allowed(exact)
+	var lock sync.Mutex
+	var group sync.WaitGroup
+	slots := make(chan struct{}, runtime.NumCPU())
+	caught, alone := 0, 0
+	var others, wrong []string
+	for _, call := range calls {
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			first, rest, err := p.without(ctx, w, dir, rt, rec, exact, call, rest)
+			lock.Lock()
+			defer lock.Unlock()
+			switch {
+			case err != nil:
+				wrong = append(wrong, fmt.Sprintf("%s: %v", call, err))
+			case first != call:
+				wrong = append(wrong, fmt.Sprintf("%s: named %s", call, cmp.Or(first, "nothing")))
+			default:
+				caught++
+				if len(rest) == 0 {
+					alone++
+				} else {
+					others = append(others, call+" ("+strings.Join(rest, " ")+")")
+				}
+			}
+		})
+	}
+	group.Wait()
+	slices.Sort(others)
+	slices.Sort(wrong)
+	fmt.Printf("| %s | %s | %d | %d | %d | %s |\n", w.Name, rt, len(calls), caught, alone, strings.Join(others, ", "))
+	for _, text := range wrong {
+		fmt.Fprintln(os.Stderr, w.Name, text)
+	}
+	return len(wrong), nil
+}
+
+// without verifies the profile without one call, and returns the first call denied and the others.
+func (p *proof) without(ctx context.Context, w workload, dir, rt, rec string, exact *specs.LinuxSeccomp, call string, rest []string) (string, []string, error) {
+	mutant := *exact
+	mutant.Syscalls = slices.Clone(exact.Syscalls)
+	for i, s := range mutant.Syscalls {
+		mutant.Syscalls[i].Names = slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return n == call })
+	}
+	data, err := profile.Encode(&mutant)
+	if err != nil {
+		return "", nil, err
+	}
+	path := filepath.Join(p.work, "without-"+call+".json")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return "", nil, err
+	}
+	out, exit, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{
+		"verify", "--json", "--profile", path, "--recording", rec, "--runtime", rt, "--runs", fmt.Sprint(p.runs), "--timeout", "2m",
+	}, rest)...)
+	if err != nil {
+		return "", nil, err
+	}
+	var report verify.Report
+	if err := json.Unmarshal(out, &report); err != nil {
+		return "", nil, err
+	}
+	if exit != 2 || len(report.Denials) == 0 {
+		return "", nil, nil
+	}
+	var more []string
+	for _, d := range report.Denials {
+		if d.Name != report.Denials[0].Name && !slices.Contains(more, d.Name) {
+			more = append(more, d.Name)
+		}
+	}
+	return report.Denials[0].Name, more, nil
+}
