@@ -90,11 +90,9 @@ func describe(to io.Writer, r *profile.Recording, path string) {
 			parts = append(parts, fmt.Sprintf("%s %d", result, results[result]))
 		}
 		fmt.Fprintf(to, "seccompgen: tests: %s\n", strings.Join(parts, ", "))
-		if results["fail"] > 0 {
-			fmt.Fprintln(to, "seccompgen: some tests fail: calls that come after a failure are not in the recording")
-		}
-	} else if r.Runs[0].Exit != 0 {
-		fmt.Fprintf(to, "seccompgen: the workload exited with %d: calls that come after its failure are not in the recording\n", r.Runs[0].Exit)
+	}
+	if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit != 0 }); i >= 0 {
+		fmt.Fprintf(to, "seccompgen: the workload exited with %d: calls that come after its failure are not in the recording\n", r.Runs[i].Exit)
 	}
 	for _, u := range r.Unknown {
 		fmt.Fprintf(to, "seccompgen: number %d of %s was called %d times and has no name: no profile can allow it\n", u.Nr, u.ABI, u.Count)

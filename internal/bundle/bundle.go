@@ -45,8 +45,6 @@ type Bundle struct {
 	Workload profile.Workload
 	// Host is whether the container's root is the host's, seen through overlays.
 	Host bool
-	// Tests is whether the process is a Go test binary, whose output names the results of its tests.
-	Tests bool
 }
 
 // Command makes a bundle that runs a command in the current directory.

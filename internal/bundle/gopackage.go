@@ -53,11 +53,14 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 	}
 	// -test.v=test2json marks the lines that name results, so that no output of a test is taken for one.
 	args := append([]string{bin, "-test.paniconexit0", "-test.v=test2json"}, TestFlags(flags)...)
-	b, err := fromHost(args, info.Dir, o)
+	init, err := writeInit(dir)
 	if err != nil {
 		return nil, err
 	}
-	b.Tests = true
+	b, err := fromHost(append([]string{init}, args...), info.Dir, o)
+	if err != nil {
+		return nil, err
+	}
 	b.Workload = profile.Workload{Package: info.ImportPath, Module: "std", Args: args[1:], User: b.Workload.User}
 	if m := info.Module; m != nil {
 		b.Workload.Module = m.Path

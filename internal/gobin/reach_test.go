@@ -1,0 +1,494 @@
+package gobin
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var scratch string // for binaries that several tests use
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "gobin")
+	if err != nil {
+		panic(err)
+	}
+	scratch = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// goCommand runs the go command, free of the settings of the one that runs the test.
+func goCommand(t testing.TB, dir, goarch string, args ...string) {
+	t.Helper()
+	c := exec.Command("go", args...)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=linux", "CGO_ENABLED=0", "GOARCH="+goarch)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+var (
+	builtMu sync.Mutex
+	built   = map[string]string{}
+)
+
+// buildCases builds testdata/cases, once for each set of arguments.
+func buildCases(t testing.TB, goarch string, flags ...string) string {
+	t.Helper()
+	builtMu.Lock()
+	defer builtMu.Unlock()
+	key := goarch + strings.Join(flags, "")
+	if path, ok := built[key]; ok {
+		return path
+	}
+	src := filepath.Join(scratch, "src")
+	if err := os.MkdirAll(src, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile("testdata/cases/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string]string{"main.go": string(code), "go.mod": "module cases\n\ngo 1.25\n"} {
+		if err := os.WriteFile(filepath.Join(src, name), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(scratch, "cases"+strconv.Itoa(len(built)))
+	goCommand(t, src, goarch, append(append([]string{"build", "-o", path}, flags...), ".")...)
+	built[key] = path
+	return path
+}
+
+func analyze(t testing.TB, path string) *Reach {
+	t.Helper()
+	r, err := Analyze(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// madeBy gives the functions that make a call of the binary's own ABI, joined.
+func madeBy(r *Reach, nr int) string {
+	for _, c := range r.Calls {
+		if c.ABI == r.ABI && c.Number == nr {
+			return strings.Join(c.Funcs, " ")
+		}
+	}
+	return ""
+}
+
+var variants = []struct {
+	name, goarch string
+	flags        []string
+	stripped     bool
+}{
+	{"amd64", "amd64", nil, false},
+	{"amd64 stripped", "amd64", []string{"-ldflags=-s -w"}, true},
+	{"amd64 pie", "amd64", []string{"-buildmode=pie"}, false},
+	{"amd64 pie stripped", "amd64", []string{"-buildmode=pie", "-ldflags=-s -w"}, true},
+	{"amd64 not optimized", "amd64", []string{"-gcflags=all=-N -l"}, false},
+	{"386", "386", nil, false},
+	{"386 stripped", "386", []string{"-ldflags=-s -w"}, true},
+	{"arm64", "arm64", nil, false},
+	{"arm64 stripped", "arm64", []string{"-ldflags=-s -w"}, true},
+	{"arm64 pie stripped", "arm64", []string{"-buildmode=pie", "-ldflags=-s -w"}, true},
+}
+
+func TestCases(t *testing.T) {
+	want := map[int]string{
+		1001: "main.direct", 1002: "main.wrapped", 1003: "main.branches", 1004: "main.branches",
+		1030: "main.variable", 1031: "main.variableStored", 1032: "main.store", 1033: "main.structArg",
+		1034: "main.deferred.deferwrap1", 1035: "main.started.gowrap1", 1036: "main.bigFrame",
+		1037: "main.main", 1038: "main.recursive", 1039: "main.callsGeneric",
+	}
+	for i := range 8 {
+		want[1010+i] = "main.cases"
+	}
+	for i := range 9 {
+		want[1020+i] = "main.jumpTable"
+	}
+	unresolved := []string{
+		"main.(*impl).call", "main.asValue", "main.closure.func1", "main.computed", "main.element", "main.local",
+		"main.throughPointer", "main.variableInStruct", "main.variablePointed", "main.viaResult", "main.wrap2",
+	}
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			if testing.Short() && strings.Contains(v.name, "not optimized") {
+				t.Skip("builds the standard library anew")
+			}
+			r := analyze(t, buildCases(t, v.goarch, v.flags...))
+			for nr, fn := range want {
+				got := madeBy(r, nr)
+				if strings.Contains(v.name, "not optimized") { // nothing is inlined, and structures go by memory
+					if got == "" && nr != 1033 {
+						t.Errorf("call %d is missing", nr)
+					}
+				} else if got != fn {
+					t.Errorf("call %d is made by %q, want %q", nr, got, fn)
+				}
+			}
+			var got []string
+			for _, u := range r.Unresolved {
+				if u.Func != "main.assign" { // one of the ways to see variableAssigned
+					got = append(got, u.Func)
+				}
+			}
+			slices.Sort(got)
+			got = slices.Compact(got)
+			expect := unresolved
+			if v.stripped {
+				expect = slices.DeleteFunc(slices.Clone(expect), func(s string) bool { return s == "main.variableInStruct" })
+			}
+			if strings.Contains(v.name, "not optimized") {
+				for _, fn := range expect {
+					if !slices.Contains(got, fn) {
+						t.Errorf("%s is not reported as unresolved", fn)
+					}
+				}
+			} else if diff := cmp.Diff(expect, got); diff != "" {
+				t.Errorf("unresolved functions (-want +got):\n%s\n%v", diff, r.Unresolved)
+			}
+		})
+	}
+}
+
+// TestKnownCalls checks calls of the runtime, whose numbers differ between machines.
+func TestKnownCalls(t *testing.T) {
+	tests := []struct {
+		goarch, abi string
+		calls       map[int]string
+	}{
+		{"amd64", ABIX8664, map[int]string{24: "runtime.osyield", 11: "runtime.sysMunmap syscall.munmap", 15: "runtime.sigreturn__sigaction", 202: "runtime.futex", 35: "runtime.usleep", 281: "internal/runtime/syscall/linux.EpollWait"}},
+		{"386", ABIX86, map[int]string{158: "runtime.osyield", 91: "runtime.munmap syscall.munmap", 422: "runtime.futex_time64", 240: "runtime.futex_time32", 243: "runtime.setldt", 1: "exit1 runtime.exitThread"}},
+		{"arm64", ABIAArch64, map[int]string{124: "runtime.osyield", 215: "runtime.sysMunmap syscall.munmap", 98: "runtime.futex", 101: "runtime.usleep", 22: "internal/runtime/syscall/linux.EpollWait"}},
+	}
+	for _, tt := range tests {
+		r := analyze(t, buildCases(t, tt.goarch))
+		if r.ABI != tt.abi {
+			t.Errorf("%s: ABI %s, want %s", tt.goarch, r.ABI, tt.abi)
+		}
+		for nr, fns := range tt.calls {
+			if got := madeBy(r, nr); got != fns {
+				t.Errorf("%s: call %d is made by %q, want %q", tt.goarch, nr, got, fns)
+			}
+		}
+		for _, c := range r.Calls {
+			if c.ABI == r.ABI && c.Number < 1000 && c.Number > 0 && c.Runtime && len(c.RuntimeFuncs) != len(c.Funcs) {
+				t.Errorf("%s: call %d: %v", tt.goarch, c.Number, c)
+			}
+		}
+	}
+}
+
+func TestDeterministic(t *testing.T) {
+	path := buildCases(t, "amd64")
+	first := analyze(t, path)
+	for range 20 {
+		if diff := cmp.Diff(first, analyze(t, path)); diff != "" {
+			t.Fatalf("a second analysis differs:\n%s", diff)
+		}
+	}
+}
+
+func TestClosure(t *testing.T) {
+	type nrs = []int
+	tests := []struct {
+		goarch  string
+		on, off nrs
+		absent  nrs
+	}{
+		{"amd64", nrs{0, 1, 9, 11, 14, 15, 17, 24, 28, 35, 39, 56, 60, 131, 186, 202, 219, 228, 231, 233, 234, 281}, nrs{62, 222, 223, 226}, nrs{59, 41}},
+		{"386", nrs{0, 3, 4, 91, 158, 162, 20, 270, 173, 219, 240, 422, 265, 252, 319, 1}, nrs{37, 259}, nrs{11, 102, 403}},
+		{"arm64", nrs{63, 64, 215, 124, 101, 172, 131, 139, 233, 98, 128, 113, 94, 22, 93}, nrs{129, 107}, nrs{221}},
+	}
+	for _, tt := range tests {
+		entries := Closure(analyze(t, buildCases(t, tt.goarch)))
+		got := map[int]ClosureEntry{}
+		for _, e := range entries {
+			if e.Category == Other || e.Reason == "" {
+				t.Errorf("%s: no reason for %+v", tt.goarch, e)
+			}
+			if len(e.Funcs) == 0 && e.Category != Restart {
+				t.Errorf("%s: no function for %+v", tt.goarch, e)
+			}
+			got[e.Number] = e
+		}
+		for _, nr := range tt.on {
+			if !got[nr].Default {
+				t.Errorf("%s: %d is not on by default: %+v", tt.goarch, nr, got[nr])
+			}
+		}
+		for _, nr := range tt.off {
+			if e, ok := got[nr]; !ok || e.Default {
+				t.Errorf("%s: %d is on by default or missing: %+v", tt.goarch, nr, e)
+			}
+		}
+		for _, nr := range tt.absent {
+			if e, ok := got[nr]; ok {
+				t.Errorf("%s: %d is in the closure: %+v", tt.goarch, nr, e)
+			}
+		}
+	}
+}
+
+func TestClosureByFunction(t *testing.T) {
+	r := &Reach{ABI: ABIX8664, VDSO: []string{"runtime.vgetrandom"}, Calls: []Call{
+		{ABI: ABIX8664, Number: 7, RuntimeFuncs: []string{"runtime.newInGo99"}},
+		{ABI: ABIX8664, Number: 8, Funcs: []string{"syscall.Seek"}},
+		{ABI: ABIX8664, Number: 39, RuntimeFuncs: []string{"runtime.getpid", "runtime.raise"}},
+	}}
+	want := []ClosureEntry{
+		{ABIX8664, 7, Other, false, "a function of the runtime makes it for a reason that is not known", []string{"runtime.newInGo99"}},
+		{ABIX8664, 39, Preemption, true, runtimeFuncs["runtime.getpid"].reason, []string{"runtime.getpid", "runtime.raise"}},
+		{ABIX8664, 219, Restart, true, implied[2].why.reason, nil},
+		{ABIX8664, 318, VDSO, true, implied[0].why.reason, []string{"runtime.vgetrandom"}},
+	}
+	if diff := cmp.Diff(want, Closure(r)); diff != "" {
+		t.Errorf("closure (-want +got):\n%s", diff)
+	}
+	for fn, w := range runtimeFuncs {
+		if !isRuntime(fn) || !slices.Contains(categories, w.category) || w.reason == "" {
+			t.Errorf("table entry of %s: %+v", fn, w)
+		}
+	}
+}
+
+func TestReadInfo(t *testing.T) {
+	got, err := ReadInfo(buildCases(t, "386", "-ldflags=-s -w"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(got.GoVersion, "go1.") {
+		t.Errorf("GoVersion = %q", got.GoVersion)
+	}
+	got.GoVersion = ""
+	want := Info{Path: "cases", Module: "cases", ModuleVersion: "(devel)", GOOS: "linux", GOARCH: "386", GODEBUG: got.GODEBUG}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("info (-want +got):\n%s", diff)
+	}
+	if strings.Contains(got.GODEBUG, "=") != true {
+		t.Errorf("GODEBUG = %q, want the defaults of go 1.25", got.GODEBUG)
+	}
+}
+
+func TestNotGo(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte("#!/bin/sh\necho hello, this is no ELF file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{text}
+	if _, err := os.Stat("/bin/sh"); err == nil {
+		paths = append(paths, "/bin/sh")
+	}
+	for _, path := range paths {
+		if _, err := Analyze(path); !errors.Is(err, ErrNotGo) {
+			t.Errorf("Analyze(%s): %v, want ErrNotGo", path, err)
+		}
+		if _, err := ReadInfo(path); !errors.Is(err, ErrNotGo) {
+			t.Errorf("ReadInfo(%s): %v, want ErrNotGo", path, err)
+		}
+	}
+	missing := filepath.Join(dir, "missing")
+	if _, err := Analyze(missing); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrNotGo) {
+		t.Errorf("Analyze of a missing file: %v", err)
+	}
+	if _, err := ReadInfo(missing); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrNotGo) {
+		t.Errorf("ReadInfo of a missing file: %v", err)
+	}
+}
+
+// TestStd checks that every number in the test binaries of the standard library is found.
+func TestStd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds test binaries of the standard library")
+	}
+	for _, goarch := range []string{"amd64", "386", "arm64"} {
+		for _, pkg := range []string{"encoding/json", "os/exec", "net"} {
+			path := filepath.Join(t.TempDir(), "test")
+			goCommand(t, "", goarch, "test", "-c", "-o", path, pkg)
+			r := analyze(t, path)
+			for _, u := range r.Unresolved {
+				t.Errorf("%s %s: %v", goarch, pkg, u)
+			}
+			if len(r.Calls) < 80 || len(r.Calls) > 130 {
+				t.Errorf("%s %s: %d calls", goarch, pkg, len(r.Calls))
+			}
+			for _, e := range Closure(r) {
+				if e.Category == Other {
+					t.Errorf("%s %s: the table of the closure lacks %v", goarch, pkg, e.Funcs)
+				}
+			}
+		}
+	}
+}
+
+var straceLine = regexp.MustCompile(`^\d+ +\[ *(\d+)\] (\w+)\(`)
+
+// TestRecordedIsReachable runs test binaries under strace and checks that all they do was found.
+func TestRecordedIsReachable(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed: what real runs do is NOT compared with the analysis")
+	}
+	tests := []struct {
+		goarch, pkg, run string
+	}{
+		{"amd64", "encoding/json", "."},
+		{"amd64", "internal/poll", "."},
+		{"386", "encoding/json", "."},
+		{"386", "time", "TestAfter|TestSleep|TestTicker$|TestReset"},
+	}
+	for _, tt := range tests {
+		if testing.Short() && tt.pkg != "internal/poll" {
+			continue
+		}
+		dir := t.TempDir()
+		path := filepath.Join(dir, "test")
+		goCommand(t, "", tt.goarch, "test", "-c", "-o", path, tt.pkg)
+		reach := map[int]bool{}
+		r := analyze(t, path)
+		for _, c := range r.Calls {
+			if c.ABI == r.ABI {
+				reach[c.Number] = true
+			}
+		}
+		for _, e := range Closure(r) {
+			reach[e.Number] = true
+		}
+		trace := filepath.Join(dir, "trace")
+		c := exec.Command(strace, "-f", "-n", "-qq", "--signal=none", "-o", trace, path, "-test.short", "-test.run", tt.run)
+		c.Dir = dir
+		c.Env = append(os.Environ(), "GOGC=5")
+		out, runErr := c.CombinedOutput() // a test may fail for want of its testdata; its calls count all the same
+		data, err := os.ReadFile(trace)
+		if err != nil {
+			t.Skipf("strace cannot trace here: %v, %v\n%s", runErr, err, out)
+		}
+		seen := map[int]bool{}
+		for i, line := range bytes.Split(data, []byte("\n")) {
+			m := straceLine.FindSubmatch(line)
+			if m == nil || i == 0 && string(m[2]) == "execve" {
+				continue
+			}
+			nr, _ := strconv.Atoi(string(m[1]))
+			if !reach[nr] && !seen[nr] {
+				t.Errorf("%s %s: %s (%d) was made, but not found", tt.goarch, tt.pkg, m[2], nr)
+			}
+			seen[nr] = true
+		}
+		if len(seen) < 15 {
+			t.Errorf("%s %s: strace saw %d calls: %v\n%s", tt.goarch, tt.pkg, len(seen), runErr, out)
+		}
+		t.Logf("%s %s: %d calls seen, %d found", tt.goarch, tt.pkg, len(seen), len(reach))
+	}
+}
+
+func BenchmarkAnalyze(b *testing.B) {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	path := filepath.Join(strings.TrimSpace(string(out)), "bin", "go")
+	for b.Loop() {
+		if _, err := Analyze(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// FuzzProgram changes words of a binary; whatever comes out, the analysis must end without a panic.
+func FuzzProgram(f *testing.F) {
+	type target struct {
+		data   []byte
+		places []int // that matter: headers, section headers, the function table, the first code and data
+	}
+	var targets []target
+	for _, goarch := range []string{"amd64", "386", "arm64"} {
+		data, err := os.ReadFile(buildCases(f, goarch, "-ldflags=-s -w"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		ef, err := elf.NewFile(bytes.NewReader(data))
+		if err != nil {
+			f.Fatal(err)
+		}
+		t := target{data: data}
+		for off := 16; off < 64; off += 8 {
+			t.places = append(t.places, off)
+		}
+		for i, s := range ef.Sections {
+			headers, size := int(data[0x28])|int(data[0x29])<<8|int(data[0x2a])<<16, 64
+			if ef.Class == elf.ELFCLASS32 {
+				headers, size = int(data[0x20])|int(data[0x21])<<8|int(data[0x22])<<16, 40
+			}
+			for off := 4; off < size-8; off += 8 {
+				t.places = append(t.places, headers+size*i+off)
+			}
+			if s.Name == ".gopclntab" || s.Name == ".text" || s.Name == ".rodata" || s.Name == ".go.module" {
+				for off := 0; off < 128; off += 4 {
+					t.places = append(t.places, int(s.Offset)+off)
+				}
+			}
+		}
+		targets = append(targets, t)
+	}
+	for i, t := range targets {
+		for j := range t.places {
+			if j%5 == i { // a share of the places for the run as a plain test
+				f.Add(byte(i), uint16(j), ^uint64(0), uint32(70000*j), byte(0x0f))
+				f.Add(byte(i), uint16(j+1), uint64(0x7fffffff), uint32(100*j), byte(j))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, which byte, place uint16, word uint64, at uint32, b byte) {
+		tg := targets[int(which)%len(targets)]
+		data := bytes.Clone(tg.data)
+		off := tg.places[int(place)%len(tg.places)]
+		binary.LittleEndian.PutUint64(data[off:], word)
+		data[int(at)%len(data)] ^= b
+		ef, err := elf.NewFile(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		p, err := newProgram(ef)
+		if err != nil {
+			return
+		}
+		p.reach()
+	})
+}
+
+// TestTruncated keeps the package from reading less than it says of a file that is cut short.
+func TestTruncated(t *testing.T) {
+	data, err := os.ReadFile(buildCases(t, "arm64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut")
+	for _, n := range []int{0, 3, 64, 4096, len(data) / 4, len(data) / 2} {
+		if err := os.WriteFile(path, data[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := Analyze(path); err == nil && len(r.Calls) == 0 {
+			t.Errorf("%d bytes: no error and no calls", n)
+		}
+	}
+}
