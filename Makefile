@@ -1,0 +1,60 @@
+# The front door. As root: make demo, make test.
+SHELL := /bin/bash
+RUNC_VERSION := v1.5.2
+GOTESTSUM := gotest.tools/gotestsum@v1.13.0
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+PREFIX ?= /usr/local
+BUILD := go build -trimpath -ldflags '-s -w'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench lint generate install workloads mutations fresh
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what is missing to build and run (Debian packages; runc from source where there is none)
+	@scripts/setup build
+
+build: ## build bin/seccompgen and bin/oci-hook
+	@scripts/setup build
+	$(BUILD) -tags seccomp -o bin/seccompgen ./cmd/seccompgen
+	CGO_ENABLED=0 $(BUILD) -o bin/oci-hook ./cmd/oci-hook
+
+demo: build ## record, build and verify a real module's tests (root)
+	@scripts/demo
+
+test: ## install what tests need and run all of them (root; without root it says what it leaves out)
+	@scripts/setup test
+	@$(MAKE) --no-print-directory bin/runc
+	@[ $$(id -u) = 0 ] || echo "test: not root: tests of eBPF and of containers are left out"
+	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m ./...
+
+bench: build ## measure the cost of a recorded call and of the hook, into docs/benchmarks.md (root)
+	go run -tags seccomp ./tracer/bench -o docs/benchmarks.md
+
+workloads: build bin/runc ## prove record, build, verify on all workloads, into docs/workloads.md (root, about an hour)
+	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/workloads.md
+
+mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root)
+	go run -tags seccomp ./test/proof -mutations -runs 10 -only encoding-json,flock -o docs/mutations.md
+
+fresh: ## run the two commands of the README in a new Debian tree (root)
+	scripts/fresh
+
+lint: ## formatting, vet on all platforms, golangci-lint
+	@test -z "$$(gofmt -l . | grep -v _bpfel.go | tee /dev/stderr)"
+	go vet -tags seccomp ./...
+	GOOS=darwin go vet ./tracer ./profile
+	GOARCH=arm64 CGO_ENABLED=0 go vet ./tracer/... ./profile ./cmd/oci-hook
+	go run $(GOLANGCI) run
+
+generate: ## compile the BPF objects anew, with Debian's clang
+	@scripts/setup generate
+	go generate ./...
+
+install: build ## install below PREFIX
+	install -D -m 755 bin/seccompgen $(DESTDIR)$(PREFIX)/bin/seccompgen
+	install -D -m 755 bin/oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/oci-hook
+
+bin/runc: # the second runtime of the tests
+	GOBIN=$(CURDIR)/bin go install -tags seccomp github.com/opencontainers/runc@$(RUNC_VERSION)
