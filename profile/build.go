@@ -89,6 +89,16 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	if o.Policy != PolicyExact && o.Policy != PolicyRobust {
 		return nil, nil, fmt.Errorf("policy %q is not one of exact, robust", o.Policy)
 	}
+	for _, phase := range o.Phases {
+		if !slices.Contains(Phases(), phase) {
+			return nil, nil, fmt.Errorf("phase %q is not one of runtime, workload, exec", phase)
+		}
+	}
+	for _, arch := range o.Arch {
+		if table(arch) == nil {
+			return nil, nil, fmt.Errorf("architecture %q is not one of %v", arch, ABIs())
+		}
+	}
 	if err := checkEvidence(recordings, o); err != nil {
 		return nil, nil, err
 	}

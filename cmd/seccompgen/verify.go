@@ -111,7 +111,7 @@ func printReport(to io.Writer, r *verify.Report) error {
 			fmt.Fprintf(to, "and %s more: --json lists all\n", plural(more, "test"))
 		}
 	}
-	_, err := fmt.Fprintf(to, "%s: %s (%s allowed)\n", r.Verdict, r.Reason, plural(r.Profile.Allowed, "call"))
+	_, err := fmt.Fprintf(to, "%s: %s\n%s allowed; Docker's default profile allows %d\n", r.Verdict, r.Reason, plural(r.Profile.Allowed, "call"), r.Profile.DockerDefault)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
@@ -46,7 +47,8 @@ type Report struct {
 	Denials []Denial `json:"denials"`
 	Tests   []Test   `json:"tests"` // those whose result differs
 	Profile struct {
-		Allowed int `json:"allowed"`
+		Allowed       int `json:"allowed"`
+		DockerDefault int `json:"dockerDefault"` // what Docker's default profile allows on the same ABIs
 	} `json:"profile"`
 }
 
@@ -97,6 +99,9 @@ func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	}
 	r := &Report{Version: ReportVersion, Denials: []Denial{}, Tests: []Test{}, Runs: []Run{}}
 	r.Profile.Allowed = len(profile.Allowed(p))
+	if docker, err := dockerDefault(b.Spec); err == nil { // no reason not to verify
+		r.Profile.DockerDefault = len(onABIs(profile.Allowed(docker), p.Architectures))
+	}
 	baseline := o.Recorded
 	if baseline == nil {
 		var err error
@@ -120,6 +125,18 @@ func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	}
 	r.Reason = fmt.Sprintf("no denials and the same test results in %d of %d runs", o.Runs, o.Runs)
 	return r, nil
+}
+
+// dockerDefault is Docker's default profile for the container's capabilities on this kernel.
+func dockerDefault(spec *specs.Spec) (*specs.LinuxSeccomp, error) {
+	return seccomp.GetDefaultProfile(&specs.Spec{Process: spec.Process})
+}
+
+// onABIs returns the names that at least one of the ABIs has: Docker's profile is for all architectures at once.
+func onABIs(names []string, abis []specs.Arch) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		return !slices.ContainsFunc(abis, func(abi specs.Arch) bool { _, has := profile.Number(abi, name); return has })
+	})
 }
 
 // control runs the bundle without the profile.

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/internal/verify"
@@ -36,6 +37,7 @@ type workload struct {
 }
 
 type proof struct {
+	out      io.Writer
 	bin      string // directory of seccompgen and oci-hook
 	work     string
 	runs     int
@@ -53,13 +55,14 @@ func main() {
 
 func run(ctx context.Context) error {
 	p := &proof{}
-	var list, only, runtimes string
+	var list, only, runtimes, output string
 	var mutate bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
 	flag.StringVar(&runtimes, "runtimes", "runc", "OCI `runtimes`, separated by commas")
 	flag.IntVar(&p.runs, "runs", 20, "verifying `runs` of each combination")
+	flag.StringVar(&output, "o", "", "write the table to this `file`, whole or not at all")
 	flag.BoolVar(&mutate, "mutations", false, "take one call after the other out of the exact profile instead")
 	flag.Parse()
 	p.runtimes = strings.Split(runtimes, ",")
@@ -82,18 +85,24 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(p.work)
-	head(p)
+	var table bytes.Buffer
+	p.out = io.MultiWriter(os.Stdout, &table)
+	prove := p.workloads
 	if mutate {
-		return p.mutations(ctx, workloads)
+		prove = p.mutations
 	}
-	return p.workloads(ctx, workloads)
+	p.head()
+	if err := prove(ctx, workloads); err != nil || output == "" {
+		return err
+	}
+	return renameio.WriteFile(output, table.Bytes(), 0o644)
 }
 
 // head says what a reader needs to trust the table.
-func head(p *proof) {
+func (p *proof) head() {
 	commit, _ := exec.Command("git", "describe", "--always", "--dirty").Output()
 	kernel, _ := exec.Command("uname", "-r").Output()
-	fmt.Printf("%s, commit %s, kernel %s, %d cores, %s, runs: %d\n\n", time.Now().UTC().Format("2006-01-02"),
+	fmt.Fprintf(p.out, "%s, commit %s, kernel %s, %d cores, %s, runs: %d\n\n", time.Now().UTC().Format("2006-01-02"),
 		bytes.TrimSpace(commit), bytes.TrimSpace(kernel), runtime.NumCPU(), runtime.Version(), p.runs)
 }
 
@@ -178,8 +187,8 @@ func (p *proof) workloads(ctx context.Context, all []workload) error {
 		})
 	}
 	group.Wait()
-	fmt.Println("| workload | runtime | noNewPrivileges | calls recorded | calls allowed | runs passed | denials | s a run |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(p.out, "| workload | runtime | noNewPrivileges | calls recorded | calls allowed | runs passed | denials | s a run |")
+	fmt.Fprintln(p.out, "|---|---|---|---|---|---|---|---|")
 	failed := 0
 	for _, r := range rows {
 		passed := fmt.Sprintf("%d of %d", r.passed, r.of)
@@ -187,7 +196,7 @@ func (p *proof) workloads(ctx context.Context, all []workload) error {
 			passed += ": " + r.verdict
 			failed++
 		}
-		fmt.Printf("| %s | %s | %t | %d | %d | %s | %d | %.1f |\n", r.workload, r.runtime, r.nnp, r.recorded, r.allowed, passed, r.denials, r.seconds)
+		fmt.Fprintf(p.out, "| %s | %s | %t | %d | %d | %s | %d | %.1f |\n", r.workload, r.runtime, r.nnp, r.recorded, r.allowed, passed, r.denials, r.seconds)
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d combinations do not hold", failed, len(rows))
@@ -258,8 +267,8 @@ func read[T any](path string, decode func(io.Reader) (*T, error)) (*T, error) {
 
 // mutations takes every call out of the exact profile, one at a time: verify must fail and name it.
 func (p *proof) mutations(ctx context.Context, all []workload) error {
-	fmt.Println("| workload | runtime | calls taken out | caught | only that call named | others named beside it |")
-	fmt.Println("|---|---|---|---|---|---|")
+	fmt.Fprintln(p.out, "| workload | runtime | calls taken out | caught | only that call named | others named beside it |")
+	fmt.Fprintln(p.out, "|---|---|---|---|---|---|")
 	bad := 0
 	for _, w := range all {
 		dir, err := p.open(ctx, w)
@@ -329,7 +338,7 @@ func (p *proof) mutate(ctx context.Context, w workload, dir, rt string) (missed 
 	group.Wait()
 	slices.Sort(others)
 	slices.Sort(wrong)
-	fmt.Printf("| %s | %s | %d | %d | %d | %s |\n", w.Name, rt, len(calls), caught, alone, strings.Join(others, ", "))
+	fmt.Fprintf(p.out, "| %s | %s | %d | %d | %d | %s |\n", w.Name, rt, len(calls), caught, alone, strings.Join(others, ", "))
 	for _, text := range wrong {
 		fmt.Fprintln(os.Stderr, w.Name, text)
 	}

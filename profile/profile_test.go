@@ -1,0 +1,477 @@
+package profile
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const x64, i386 = specs.ArchX86_64, specs.ArchX86
+
+// call makes a call by its name.
+func call(t testing.TB, phase Phase, abi specs.Arch, name string, runs ...string) Syscall {
+	t.Helper()
+	nr, ok := Number(abi, name)
+	if !ok {
+		t.Fatalf("%s has no %s", abi, name)
+	}
+	return Syscall{Phase: phase, ABI: abi, Nr: nr, Name: name, Runs: runs, Callers: []Caller{{Comm: name + "-er"}}}
+}
+
+func recording(t testing.TB, id string, calls ...Syscall) *Recording {
+	t.Helper()
+	r := &Recording{
+		Version: RecordingVersion, ID: id, Complete: true, Runtime: Runtime{Name: "runc", Version: "1.1.5"}, Kernel: "6.18", Boundary: BoundaryFilter,
+		NoNewPrivileges: true, Workload: Workload{Package: "example.com/p", Go: "go1.26.8", Args: []string{"-test.short"}},
+		Tests: map[string]string{"TestA": "pass"}, Runs: []Run{{ID: id, Seconds: 1.5}}, Syscalls: calls,
+	}
+	for i := range r.Syscalls {
+		if r.Syscalls[i].Runs == nil {
+			r.Syscalls[i].Runs = []string{id}
+		}
+	}
+	return r
+}
+
+// sample is a recording with something of everything that may be complete.
+func sample(t testing.TB) *Recording {
+	r := recording(t, "a",
+		call(t, PhaseRuntime, x64, "execve"), call(t, PhaseRuntime, x64, "fstatfs"),
+		call(t, PhaseWorkload, x64, "openat"), call(t, PhaseWorkload, i386, "_llseek"), call(t, PhaseWorkload, i386, "openat"),
+		call(t, PhaseExec, x64, "ptrace"))
+	denied := call(t, PhaseWorkload, x64, "mount")
+	denied.Runs = []string{"a"}
+	denied.Denied = &Denied{Action: "errno", Errno: 1, Count: 3, Order: 1, Args: [6]uint64{1, 2}}
+	r.Syscalls = append(r.Syscalls, denied)
+	r.Unknown = []Unknown{{ABI: x64, Nr: 1000, Count: 2}}
+	return r
+}
+
+func encode(t testing.TB, r *Recording) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestNewerNamesAreTheKernels(t *testing.T) {
+	for nr, name := range map[uint32]string{unix.SYS_FILE_GETATTR: "file_getattr", unix.SYS_FILE_SETATTR: "file_setattr", unix.SYS_LISTNS: "listns", unix.SYS_RSEQ_SLICE_YIELD: "rseq_slice_yield"} {
+		for _, abi := range ABIs() {
+			if got := Name(abi, nr); got != name {
+				t.Errorf("%s %d is %q, want %q", abi, nr, got, name)
+			}
+			if got, ok := Number(abi, name); !ok || got != nr {
+				t.Errorf("%s %s is %d, want %d", abi, name, got, nr)
+			}
+		}
+	}
+}
+
+func TestNamesAndNumbersAgree(t *testing.T) {
+	for _, abi := range ABIs() {
+		n := 0
+		for nr := range uint32(1024) {
+			name := Name(abi, nr)
+			if name == "" {
+				continue
+			}
+			n++
+			if back, ok := Number(abi, name); !ok || Name(abi, back) != name {
+				t.Errorf("%s: %d is %s, which is %d", abi, nr, name, back)
+			}
+		}
+		if n < 250 {
+			t.Errorf("%s has %d names", abi, n)
+		}
+	}
+	if Name("SCMP_ARCH_S390X", 1) != "" {
+		t.Error("an ABI without a table has names")
+	}
+}
+
+func TestRecordingRoundTrip(t *testing.T) {
+	r := sample(t)
+	text := encode(t, r)
+	back, err := ReadRecording(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r, back); diff != "" {
+		t.Error(diff)
+	}
+	for range 20 {
+		rand.Shuffle(len(r.Syscalls), func(i, j int) { r.Syscalls[i], r.Syscalls[j] = r.Syscalls[j], r.Syscalls[i] })
+		if encode(t, r) != text {
+			t.Fatal("other bytes for another order of the same calls")
+		}
+	}
+}
+
+func TestReadRecordingRefuses(t *testing.T) {
+	good := encode(t, sample(t))
+	for name, c := range map[string]struct{ text, want string }{
+		"nothing":          {"", "not whole JSON"},
+		"truncated":        {good[:len(good)/2], "not whole JSON"},
+		"another version":  {strings.Replace(good, `"version": 1`, `"version": 7`, 1), "has version 7, this seccompgen reads version 1"},
+		"unknown key":      {strings.Replace(good, `"kernel"`, `"colonel"`, 1), `unknown field "colonel"`},
+		"two values":       {good + good, "not whole JSON"},
+		"no runs":          {strings.Replace(good, `"runs": [`+"\n    {\n      \"id\": \"a\",\n      \"exit\": 0,\n      \"seconds\": 1.5\n    }\n  ]", `"runs": []`, 1), "no runs"},
+		"phase":            {strings.Replace(good, `"phase": "exec"`, `"phase": "later"`, 1), `phase "later"`},
+		"ABI":              {strings.Replace(good, `"abi": "SCMP_ARCH_X86"`, `"abi": "SCMP_ARCH_VAX"`, 1), `ABI "SCMP_ARCH_VAX"`},
+		"name of another":  {strings.Replace(good, `"name": "ptrace"`, `"name": "read"`, 1), "is ptrace, not"},
+		"number unknown":   {strings.Replace(good, `"nr": 101,`+"\n      \"name\": \"ptrace\"", `"nr": 999`, 1), "belongs under unknown"},
+		"boundary":         {strings.Replace(good, `"boundary": "filter"`, `"boundary": "dawn"`, 1), "boundary"},
+		"complete and not": {strings.Replace(good, `"complete": true`, `"complete": true, "dropped": {"fork": 1}`, 1), "says complete"},
+		"stray run":        {strings.Replace(good, `"runs": [`+"\n        \"a\"", `"runs": [`+"\n        \"b\"", 1), "not listed"},
+	} {
+		_, err := ReadRecording(strings.NewReader(c.text))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	a := recording(t, "a", call(t, PhaseWorkload, x64, "openat"), call(t, PhaseWorkload, x64, "read"))
+	b := recording(t, "b", call(t, PhaseWorkload, x64, "read"), call(t, PhaseWorkload, x64, "write"))
+	b.Tests = map[string]string{"TestA": "fail", "TestB": "skip"}
+	b.Drop(DropFork, 2)
+	m, err := Merge(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Complete || m.Dropped[DropFork] != 2 || !errors.Is(m.Incomplete(), ErrIncomplete) {
+		t.Errorf("an incomplete run makes a complete whole: %+v", m)
+	}
+	got := map[string]int{}
+	for _, s := range m.Syscalls {
+		got[s.Name] = len(s.Runs)
+	}
+	if diff := cmp.Diff(map[string]int{"openat": 1, "read": 2, "write": 1}, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]string{"TestA": "fail", "TestB": "skip"}, m.Tests); diff != "" {
+		t.Error(diff)
+	}
+	other := recording(t, "c")
+	other.Runtime.Version = "1.5.2"
+	if _, err := Merge(a, other); err == nil {
+		t.Error("recordings under two runtimes were merged into one")
+	}
+	if a.Tests["TestB"] != "" || len(a.Syscalls[0].Runs) != 1 {
+		t.Error("merging changed its input")
+	}
+}
+
+// random makes a recording of random calls that passes every check.
+func random(t testing.TB, rng *rand.Rand, id string) *Recording {
+	r := recording(t, id)
+	for range rng.IntN(20) {
+		nr := uint32(rng.IntN(335))
+		s := Syscall{Phase: Phases()[rng.IntN(3)], ABI: []specs.Arch{x64, i386}[rng.IntN(2)], Nr: nr, Runs: []string{id}}
+		if s.Name = Name(s.ABI, nr); s.Name == "" || slices.ContainsFunc(r.Syscalls, func(o Syscall) bool { return o.key() == s.key() }) {
+			continue
+		}
+		if rng.IntN(4) == 0 {
+			s.Denied = &Denied{Action: "errno", Errno: 1, Count: 1 + rng.Uint64N(3), Args: [6]uint64{rng.Uint64N(3)}, Order: 1 + rng.IntN(3)}
+		}
+		s.Callers = []Caller{{Comm: string(rune('a' + rng.IntN(3)))}}
+		r.Syscalls = append(r.Syscalls, s)
+	}
+	if rng.IntN(3) == 0 {
+		r.Unknown = []Unknown{{ABI: x64, Nr: 1000 + uint32(rng.IntN(3)), Count: 1 + rng.Uint64N(4)}}
+	}
+	if rng.IntN(5) == 0 {
+		r.Drop(DropFork, 1+rng.Uint64N(3))
+	}
+	r.Tests = map[string]string{"TestA": []string{"pass", "fail", "skip"}[rng.IntN(3)]}
+	return r
+}
+
+func TestMergeLaws(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	merge := func(rs ...*Recording) *Recording {
+		m, err := Merge(rs...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for range 200 {
+		a, b, c := random(t, rng, "a"), random(t, rng, "b"), random(t, rng, "c")
+		want := encode(t, merge(a, b, c))
+		for name, m := range map[string]*Recording{
+			"commutative": merge(c, b, a), "associative left": merge(merge(a, b), c), "associative right": merge(a, merge(b, c)),
+			"idempotent": merge(a, b, c, b, merge(a, b)),
+		} {
+			if diff := cmp.Diff(want, encode(t, m)); diff != "" {
+				t.Fatalf("merge is not %s:\n%s", name, diff)
+			}
+		}
+		if _, err := ReadRecording(strings.NewReader(want)); err != nil {
+			t.Fatalf("what merge made is refused: %v", err)
+		}
+	}
+}
+
+func build(t testing.TB, o BuildOptions, rs ...*Recording) (*specs.LinuxSeccomp, *Why) {
+	t.Helper()
+	p, w, err := Build(rs, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, w
+}
+
+func TestBuildGolden(t *testing.T) {
+	crun := sample(t)
+	crun.Runtime.Name, crun.Workload.Go = "crun", ""
+	for name, c := range map[string]struct {
+		o BuildOptions
+		r *Recording
+	}{
+		"exact":       {BuildOptions{Policy: PolicyExact}, sample(t)},
+		"robust":      {BuildOptions{}, sample(t)},
+		"kill":        {BuildOptions{Deny: "kill", Phases: []Phase{PhaseWorkload}, Arch: []specs.Arch{specs.ArchX32}}, sample(t)},
+		"crun-not-go": {BuildOptions{}, crun},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, w := build(t, c.o, c.r)
+			data, err := Encode(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var why bytes.Buffer
+			if err := w.Write(&why); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+".json", data)
+			golden(t, name+".why.json", why.Bytes())
+		})
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (go test ./profile -update writes it anew):\n%s", path, diff)
+	}
+}
+
+// Every entry has a reason, and nothing is allowed that was neither seen nor in the closure.
+func TestBuildMeaning(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	inClosure := map[string]bool{}
+	for _, row := range closure {
+		inClosure[row.name] = true
+	}
+	for range 200 {
+		r := random(t, rng, "a")
+		r.Syscalls = append(r.Syscalls, call(t, PhaseWorkload, x64, "futex", "a"))
+		r.Syscalls = slices.CompactFunc(r.Syscalls, func(a, b Syscall) bool { return a.key() == b.key() })
+		seen := map[target]bool{}
+		for _, s := range r.Syscalls {
+			seen[target{s.ABI, s.Name}] = seen[target{s.ABI, s.Name}] || s.Denied == nil
+		}
+		for _, policy := range []Policy{PolicyExact, PolicyRobust} {
+			p, w := build(t, BuildOptions{Policy: policy, AllowIncomplete: true}, r)
+			reasons := map[string]bool{}
+			for _, e := range w.Entries {
+				if len(e.Reasons) == 0 || e.Reasons[0].Text == "" {
+					t.Fatalf("no reason for %+v", e)
+				}
+				reasons[e.Name] = true
+				if e.Action == specs.ActAllow && !seen[target{e.ABI, e.Name}] && (policy == PolicyExact || !inClosure[e.Name]) {
+					t.Fatalf("%s allows %s %s, which nobody saw", policy, e.ABI, e.Name)
+				}
+			}
+			for _, s := range p.Syscalls {
+				for _, name := range s.Names {
+					if !reasons[name] {
+						t.Fatalf("%s is in the profile and not in why.json", name)
+					}
+				}
+				if !slices.IsSorted(s.Names) {
+					t.Fatalf("names are not sorted: %v", s.Names)
+				}
+			}
+			allowed := Allowed(p)
+			for target, ok := range seen {
+				if ok && !slices.Contains(allowed, target.name) {
+					t.Fatalf("%s was seen and is not allowed", target.name)
+				}
+			}
+			for _, s := range p.Syscalls[1:] {
+				for _, name := range s.Names {
+					if slices.Contains(allowed, name) {
+						t.Fatalf("%s is allowed and refused", name)
+					}
+				}
+			}
+		}
+	}
+}
+
+// More evidence never takes a call away, whatever the order.
+func TestBuildMonotone(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 100 {
+		a, b := random(t, rng, "a"), random(t, rng, "b")
+		a.Syscalls = append(a.Syscalls[:0:0], call(t, PhaseWorkload, x64, "read", "a"))
+		o := BuildOptions{AllowIncomplete: true}
+		less, _ := build(t, o, a)
+		more, _ := build(t, o, a, b)
+		turned, _ := build(t, o, b, a)
+		if diff := cmp.Diff(more, turned); diff != "" {
+			t.Fatalf("the order of recordings counts:\n%s", diff)
+		}
+		for _, name := range Allowed(less) {
+			if !slices.Contains(Allowed(more), name) {
+				t.Fatalf("%s went away with more evidence", name)
+			}
+		}
+	}
+}
+
+func TestBuildSameBytes(t *testing.T) {
+	r := sample(t)
+	var want string
+	for i := range 100 {
+		rand.Shuffle(len(r.Syscalls), func(i, j int) { r.Syscalls[i], r.Syscalls[j] = r.Syscalls[j], r.Syscalls[i] })
+		p, w := build(t, BuildOptions{}, r)
+		data, _ := Encode(p)
+		var b bytes.Buffer
+		_ = w.Write(&b)
+		if got := string(data) + b.String(); i == 0 {
+			want = got
+		} else if got != want {
+			t.Fatalf("other bytes in build %d:\n%s", i, cmp.Diff(want, got))
+		}
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	incomplete, execve, empty := sample(t), sample(t), recording(t, "a")
+	incomplete.Drop(DropAlive, 1)
+	execve.Boundary = BoundaryExecve
+	for name, c := range map[string]struct {
+		rs   []*Recording
+		o    BuildOptions
+		want string
+	}{
+		"nothing":    {nil, BuildOptions{}, "no recordings"},
+		"incomplete": {[]*Recording{sample(t), incomplete}, BuildOptions{}, "lived on after its end (1): record again"},
+		"boundary":   {[]*Recording{execve}, BuildOptions{}, "the container had no filter"},
+		"no calls":   {[]*Recording{empty}, BuildOptions{}, "hold no calls"},
+		"policy":     {[]*Recording{sample(t)}, BuildOptions{Policy: "lax"}, `policy "lax"`},
+		"deny":       {[]*Recording{sample(t)}, BuildOptions{Deny: "shout"}, `deny action "shout"`},
+		"arch":       {[]*Recording{sample(t)}, BuildOptions{Arch: []specs.Arch{"VAX"}}, `architecture "VAX"`},
+		"phase":      {[]*Recording{sample(t)}, BuildOptions{Phases: []Phase{"dawn"}}, `phase "dawn"`},
+	} {
+		_, _, err := Build(c.rs, c.o)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
+		}
+	}
+	if _, _, err := Build([]*Recording{incomplete, execve}, BuildOptions{AllowIncomplete: true}); err != nil {
+		t.Errorf("--allow-incomplete: %v", err)
+	}
+}
+
+func TestReadProfile(t *testing.T) {
+	p, _ := build(t, BuildOptions{}, sample(t))
+	data, err := Encode(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := ReadProfile(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p, back); diff != "" {
+		t.Error(diff)
+	}
+	for text, want := range map[string]string{
+		"": "not whole JSON", `{"defaultAction":`: "not whole JSON", `{}`: "no defaultAction", `{"defaultAction":"SCMP_ACT_ERRNO","archMap":[]}`: "Docker's format",
+		`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":[],"action":"SCMP_ACT_ALLOW"}]}`: "without names", `[]`: "not runtime-spec",
+	} {
+		if _, err := ReadProfile(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want an error with %q", text, err, want)
+		}
+	}
+}
+
+// A row of the policy that no ABI has a number for would do nothing.
+func TestPolicyNamesExist(t *testing.T) {
+	var names []string
+	for _, row := range closure {
+		names = append(names, row.name)
+	}
+	for _, row := range enosys {
+		names = append(names, row.name)
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(ABIs(), func(abi specs.Arch) bool { _, ok := Number(abi, name); return ok }) {
+			t.Errorf("no ABI has %s", name)
+		}
+	}
+	if n := len(slices.Compact(slices.Sorted(slices.Values(names)))); n != len(names) {
+		t.Errorf("%d of %d names of the policy stand twice", len(names)-n, len(names))
+	}
+}
+
+func FuzzReadRecording(f *testing.F) {
+	f.Add([]byte(encode(f, sample(f))))
+	f.Add([]byte(`{"version":1}`))
+	f.Add([]byte(`{"version":1,"id":"a","runs":[{"id":"a"}],"syscalls":[{"phase":"workload","abi":"SCMP_ARCH_X86_64","nr":4294967295,"denied":{"action":"trap"},"runs":["a"]}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := ReadRecording(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		text := encode(t, r)
+		back, err := ReadRecording(strings.NewReader(text))
+		if err != nil {
+			t.Fatalf("what was read and written is refused: %v\n%s", err, text)
+		}
+		if again := encode(t, back); again != text {
+			t.Fatalf("not stable:\n%s", cmp.Diff(text, again))
+		}
+		p, w, err := Build([]*Recording{r}, BuildOptions{AllowIncomplete: true})
+		if err == nil && (len(Allowed(p)) == 0 || len(w.Entries) == 0) {
+			t.Fatal("an empty profile without an error")
+		}
+	})
+}
+
+func ExampleRecording_Incomplete() {
+	r := &Recording{Complete: true}
+	r.Drop(DropFork, 3)
+	fmt.Println(r.Incomplete())
+	// Output: recording is incomplete: children that the kernel had no memory to follow (3)
+}
