@@ -158,7 +158,7 @@ var implied = []struct {
 }
 
 // vdsoFuncs names the functions that [Reach].VDSO reports.
-func vdsoFuncs() []string { return []string{"runtime.vgetrandom"} }
+var vdsoFuncs = []string{"runtime.vgetrandom"}
 
 // Closure gives what the runtime in this binary does on its own, sorted by ABI and number: all system calls of
 // the runtime's functions, and those that the kernel makes for them. Entries whose Default is set can happen at any

@@ -36,9 +36,9 @@ type fn struct {
 	noReturn   bool
 	moreStack  bool
 	code       []inst
-	undecoded  uint64 // first address that could not be decoded
-	traps      map[uint64]bool
-	*flowState // what the flow analysis knows; nil until it looks at the function
+	undecoded  uint64   // first address that could not be decoded
+	traps      []uint64 // addresses of its instructions that enter the kernel
+	*flowState          // what the flow analysis knows; nil until it looks at the function
 }
 
 // argsUnknown is internal/abi.ArgsSizeUnknown: an assembly function without a Go prototype.
@@ -140,10 +140,10 @@ const shtRELR elf.SectionType = 19
 // relocate writes the addends of relative relocations where the dynamic linker would.
 // 386 keeps them in place already.
 func (p *program) relocate(ef *elf.File) {
-	p.exact = p.pie
+	packed := false
 	for _, s := range ef.Sections {
 		if s.Type == shtRELR { // a packed form, with the addends in place
-			p.exact = false
+			packed = true
 		}
 		if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 {
 			continue
@@ -164,6 +164,7 @@ func (p *program) relocate(ef *elf.File) {
 			}
 		}
 	}
+	p.exact = p.pie && !packed && len(p.relocs) > 0
 }
 
 func (p *program) section(addr uint64) *section {

@@ -1,6 +1,8 @@
 package gobin
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -99,6 +101,13 @@ type flowState struct {
 	queued     bool
 }
 
+// A cell is a variable that holds a number.
+type cell struct {
+	abis    map[string]bool
+	readers map[uint64]*fn // by pc
+	bad     string         // why not all that it can hold is known
+}
+
 // spoil notes a reason why not all is known; of several, the choice does not depend on their order.
 func (c *cell) spoil(why string) {
 	if c.bad == "" || why < c.bad {
@@ -109,16 +118,62 @@ func (c *cell) spoil(why string) {
 // flow is the analysis of a whole program.
 type flow struct {
 	*program
-	cells   map[uint64]*cell // variables that hold numbers
-	newCell func(addr uint64, c *cell)
-	grown   bool // the function under analysis has got a new sink
+	branches []branch
+	cells    map[uint64]*cell // variables that hold numbers
+	work     []*fn
+	grown    bool // the function under analysis has got a new sink
 }
 
-// A cell is a variable that holds a number.
-type cell struct {
-	abis    map[string]bool
-	readers map[uint64]*fn // by pc
-	bad     string         // why not all that it can hold is known
+// enqueue puts f on the work list.
+func (a *flow) enqueue(f *fn) {
+	if f.flowState == nil {
+		a.decode(f)
+		f.flowState = &flowState{sinks: map[sink]bool{}, calls: map[call]bool{}, unresolved: map[uint64]string{}, visited: map[uint64]bool{}}
+	}
+	if !f.queued {
+		f.queued = true
+		a.work = append(a.work, f)
+	}
+}
+
+// solve runs the work list down: a function that turns out to pass a parameter on as a number brings in its callers.
+func (a *flow) solve() {
+	for len(a.work) > 0 {
+		f := a.work[0]
+		a.work, f.queued, a.grown = a.work[1:], false, false
+		a.run(f)
+		if !a.grown {
+			continue
+		}
+		for _, pc := range a.callersOf(f) {
+			if g := a.find(pc); g != nil && g.name != "" {
+				a.enqueue(g)
+			}
+		}
+	}
+}
+
+// callersOf finds where f may be called or jumped to.
+func (a *flow) callersOf(f *fn) (pcs []uint64) {
+	for _, b := range a.branches {
+		if b.target == f.addr {
+			pcs = append(pcs, b.pc)
+		}
+	}
+	return pcs
+}
+
+// newCell looks for what writes the variable at addr, and for what takes its address.
+func (a *flow) newCell(addr uint64, c *cell) {
+	start := a.variable(addr)
+	a.users(start, addr, func(x uint64) bool { return x == addr || x == start }, func(pc, at uint64, taken bool) {
+		switch f := a.find(pc); {
+		case taken || f == nil && at == addr:
+			c.spoil(fmt.Sprintf("has its address taken by %s", cmp.Or(a.nameAt(pc), "data")))
+		case at == addr:
+			a.enqueue(f)
+		}
+	})
 }
 
 // record notes that v becomes a system call number at pc of f.

@@ -120,15 +120,13 @@ const perThread = "runtime.runPerThreadSyscall"
 // A branch is a direct call or jump to the entry of another function.
 type branch struct{ pc, target uint64 }
 
-func (p *program) reach() *Reach {
-	a := &flow{program: p, cells: map[uint64]*cell{}}
-	var traps []uint64
-	var branches []branch
+// scan finds what may be an instruction that enters the kernel, and what may be a direct call or jump.
+func (p *program) scan() (traps []uint64, branches []branch) {
 	for _, s := range p.sections {
 		if !s.exec {
 			continue
 		}
-		entries := make([]uint64, len(s.data)/64+1)
+		entries := make([]uint64, len(s.data)/64+1) // one bit for each address
 		for _, f := range p.fns {
 			if off := f.addr - s.addr; f.addr >= s.addr && off < uint64(len(s.data)) {
 				entries[off/64] |= 1 << (off % 64)
@@ -146,92 +144,54 @@ func (p *program) reach() *Reach {
 			branches = append(branches, branch{pc, target})
 		})
 	}
+	return traps, branches
+}
+
+// reach runs the analysis.
+func (p *program) reach() *Reach {
 	for _, f := range p.fns {
 		f.noReturn = neverReturns(f.name)
 		f.moreStack = strings.HasPrefix(f.name, "runtime.morestack")
 	}
-
-	var work []*fn
-	enqueue := func(f *fn) {
-		if f.flowState == nil {
-			p.decode(f)
-			f.flowState = &flowState{sinks: map[sink]bool{}, calls: map[call]bool{}, unresolved: map[uint64]string{}, visited: map[uint64]bool{}}
-		}
-		if !f.queued {
-			f.queued = true
-			work = append(work, f)
-		}
-	}
+	a := &flow{program: p, cells: map[uint64]*cell{}}
 	r := &Reach{ABI: p.isa.abi(), Functions: len(p.fns)}
-	unresolved := func(f *fn, pc uint64, why string) { r.Unresolved = append(r.Unresolved, Site{f.name, pc, why}) }
-
+	traps, branches := p.scan()
+	a.branches = branches
 	for _, pc := range traps {
 		f := p.find(pc)
 		if f == nil {
 			f = p.addGap(pc)
 		}
 		p.decode(f)
-		isTrap := false
-		for i := range f.code {
-			if x := &f.code[i]; x.pc == pc && x.op == opTrap {
-				isTrap = true
-				break
-			}
-		}
-		switch {
+		switch isTrap := slices.ContainsFunc(f.code, func(x inst) bool { return x.pc == pc && x.op == opTrap }); {
 		case isTrap && f.name == "":
-			unresolved(f, pc, "the code around it belongs to no known function")
+			r.unresolved(f, pc, "the code around it belongs to no known function")
 		case isTrap:
-			enqueue(f)
-			if f.traps == nil {
-				f.traps = map[uint64]bool{}
-			}
-			f.traps[pc] = true
+			a.enqueue(f)
+			f.traps = append(f.traps, pc)
 		case f.undecoded != 0 && f.undecoded <= pc:
-			unresolved(f, pc, fmt.Sprintf("may enter the kernel, but the instruction at %#x is unknown", f.undecoded))
+			r.unresolved(f, pc, fmt.Sprintf("may enter the kernel, but the instruction at %#x is unknown", f.undecoded))
 		}
 	}
+	a.solve()
+	a.collectCalls(r)
+	a.collectUnresolved(r)
+	return r
+}
 
-	// callersOf finds the functions that may call or jump to f, and where.
-	callersOf := func(f *fn) (list []*fn, pcs []uint64) {
-		for _, b := range branches {
-			if b.target == f.addr {
-				if g := p.find(b.pc); g != nil && g.name != "" {
-					list = append(list, g)
-				}
-				pcs = append(pcs, b.pc)
-			}
-		}
-		return list, pcs
+func (r *Reach) unresolved(f *fn, pc uint64, why string) {
+	name := ""
+	if f != nil {
+		name = f.name
 	}
-	a.newCell = func(addr uint64, c *cell) {
-		start := p.variable(addr)
-		p.users(start, addr, func(x uint64) bool { return x == addr || x == start }, func(pc, at uint64, taken bool) {
-			switch f := p.find(pc); {
-			case taken || f == nil && at == addr:
-				c.spoil(fmt.Sprintf("has its address taken by %s", cmp.Or(p.nameAt(pc), "data")))
-			case at == addr:
-				enqueue(f)
-			}
-		})
-	}
-	for len(work) > 0 {
-		f := work[0]
-		work, f.queued = work[1:], false
-		a.grown = false
-		a.run(f)
-		if a.grown {
-			callers, _ := callersOf(f)
-			for _, g := range callers {
-				enqueue(g)
-			}
-		}
-	}
+	r.Unresolved = append(r.Unresolved, Site{name, pc, why})
+}
 
-	sinks := map[uint64]*fn{}
+// collectCalls brings together what was found in the functions.
+func (a *flow) collectCalls(r *Reach) {
 	byCall := map[call]map[string]bool{}
-	for _, f := range p.fns {
-		if slices.Contains(vdsoFuncs(), f.name) {
+	for _, f := range a.fns {
+		if slices.Contains(vdsoFuncs, f.name) && !slices.Contains(r.VDSO, f.name) {
 			r.VDSO = append(r.VDSO, f.name)
 		}
 		if f.flowState == nil {
@@ -247,41 +207,8 @@ func (p *program) reach() *Reach {
 			}
 			byCall[c][f.display()] = true
 		}
-		for pc, why := range f.unresolved {
-			unresolved(f, pc, why)
-		}
-		if f.lost != 0 && len(f.visited) > 0 {
-			unresolved(f, f.lost, "the flow analysis cannot follow this instruction, which may lead to the function's system calls")
-		}
-		for pc := range f.traps {
-			if !f.visited[pc] {
-				unresolved(f, pc, "the flow analysis finds no way to it")
-			}
-		}
-		if len(f.sinks) > 0 {
-			sinks[f.addr] = f
-			_, pcs := callersOf(f)
-			for _, pc := range pcs {
-				if why := p.missed(pc, f); why != "" {
-					r.Unresolved = append(r.Unresolved, Site{p.nameAt(pc), pc, why})
-				}
-			}
-		}
 	}
-	for addr, c := range a.cells {
-		for pc, f := range c.readers {
-			if c.bad != "" {
-				unresolved(f, pc, fmt.Sprintf("the variable at %#x that holds the number %s", addr, c.bad))
-			}
-		}
-	}
-	r.Unresolved = append(r.Unresolved, p.taken(sinks)...)
-	slices.SortFunc(r.Unresolved, func(a, b Site) int {
-		return cmp.Or(cmp.Compare(a.PC, b.PC), cmp.Compare(a.Func, b.Func), cmp.Compare(a.Reason, b.Reason))
-	})
-	r.Unresolved = slices.Compact(r.Unresolved)
 	slices.Sort(r.VDSO)
-	r.VDSO = slices.Compact(r.VDSO)
 	for c, names := range byCall {
 		list := slices.Sorted(maps.Keys(names))
 		x := Call{ABI: c.abi, Number: int(c.nr)}
@@ -296,7 +223,48 @@ func (p *program) reach() *Reach {
 		r.Calls = append(r.Calls, x)
 	}
 	slices.SortFunc(r.Calls, func(a, b Call) int { return cmp.Or(cmp.Compare(a.ABI, b.ABI), cmp.Compare(a.Number, b.Number)) })
-	return r
+}
+
+// collectUnresolved brings together all that stands in the way of the promise that r.Calls is complete.
+func (a *flow) collectUnresolved(r *Reach) {
+	sinks := map[uint64]*fn{}
+	for _, f := range a.fns {
+		if f.flowState == nil {
+			continue
+		}
+		for pc, why := range f.unresolved {
+			r.unresolved(f, pc, why)
+		}
+		if f.lost != 0 && len(f.visited) > 0 {
+			r.unresolved(f, f.lost, "the flow analysis cannot follow this instruction, which may lead to the function's system calls")
+		}
+		for _, pc := range f.traps {
+			if !f.visited[pc] {
+				r.unresolved(f, pc, "the flow analysis finds no way to it")
+			}
+		}
+		if len(f.sinks) == 0 {
+			continue
+		}
+		sinks[f.addr] = f
+		for _, pc := range a.callersOf(f) {
+			if why := a.missed(pc, f); why != "" {
+				r.unresolved(a.find(pc), pc, why)
+			}
+		}
+	}
+	for addr, c := range a.cells {
+		for pc, f := range c.readers {
+			if c.bad != "" {
+				r.unresolved(f, pc, fmt.Sprintf("the variable at %#x that holds the number %s", addr, c.bad))
+			}
+		}
+	}
+	r.Unresolved = append(r.Unresolved, a.taken(sinks)...)
+	slices.SortFunc(r.Unresolved, func(a, b Site) int {
+		return cmp.Or(cmp.Compare(a.PC, b.PC), cmp.Compare(a.Func, b.Func), cmp.Compare(a.Reason, b.Reason))
+	})
+	r.Unresolved = slices.Compact(r.Unresolved)
 }
 
 // x32Bit marks the numbers of the x32 ABI, which shares the instruction and the architecture value with x86-64.
