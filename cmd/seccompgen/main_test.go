@@ -1,0 +1,29 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
+)
+
+func TestFlagsFirst(t *testing.T) {
+	app := &cli.App{Commands: []*cli.Command{{Name: "x", Flags: []cli.Flag{
+		&cli.StringFlag{Name: "o"}, &cli.BoolFlag{Name: "b"}, &cli.IntFlag{Name: "runs", Aliases: []string{"n"}},
+	}}}}
+	for name, c := range map[string]struct{ in, want []string }{
+		"none":            {[]string{"s"}, []string{"s"}},
+		"no command":      {[]string{"s", "y", "a", "-o", "b"}, []string{"s", "y", "a", "-o", "b"}},
+		"after":           {[]string{"s", "x", "a", "-o", "f", "-b", "c"}, []string{"s", "x", "-o", "f", "-b", "--", "a", "c"}},
+		"equals":          {[]string{"s", "x", "a", "--o=f", "-b=false"}, []string{"s", "x", "--o=f", "-b=false", "--", "a"}},
+		"alias":           {[]string{"s", "x", "a", "-n", "3"}, []string{"s", "x", "-n", "3", "--", "a"}},
+		"dash":            {[]string{"s", "x", "-", "-o", "-"}, []string{"s", "x", "-o", "-", "--", "-"}},
+		"unknown flag":    {[]string{"s", "x", "a", "--what", "b"}, []string{"s", "x", "--what", "--", "a", "b"}},
+		"value is a flag": {[]string{"s", "x", "-o", "-b"}, []string{"s", "x", "-o", "-b", "--"}},
+		"value missing":   {[]string{"s", "x", "a", "-o"}, []string{"s", "x", "-o", "--", "a"}},
+	} {
+		if diff := cmp.Diff(c.want, flagsFirst(app, c.in)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
