@@ -120,8 +120,8 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	abis = sortABIs(abis)
 	denied := map[target][]Reason{}
 	if o.Policy == PolicyRobust {
-		for t, reason := range additions(recordings, abis) {
-			allowed[t] = append(allowed[t], reason)
+		for t, reasons := range additions(recordings, abis) {
+			allowed[t] = append(allowed[t], reasons...)
 		}
 		for _, row := range enosys {
 			for _, abi := range abis {
@@ -138,7 +138,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	if len(denied) > 0 {
 		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(denied), Action: specs.ActErrno, ErrnoRet: &errno})
 	}
-	w := &Why{Version: WhyVersion, Untested: []Untested{}, Unknown: slices.Collect(maps.Keys(unknown))}
+	w := &Why{Version: WhyVersion, Untested: untested(recordings, allowed), Unknown: slices.Collect(maps.Keys(unknown))}
 	w.add(allowed, specs.ActAllow, nil)
 	w.add(denied, specs.ActErrno, &errno)
 	slices.SortFunc(w.Unknown, func(a, b Unknown) int {
@@ -227,25 +227,69 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 	return seen
 }
 
-// additions returns what the robust policy adds, for the ABIs for which it is true.
-func additions(recordings []*Recording, abis []specs.Arch) map[target]Reason {
+// additions returns what the robust policy adds, for the ABIs for which it is true. Where the workload's own binary was
+// analyzed, that takes the place of the table.
+func additions(recordings []*Recording, abis []specs.Arch) map[target][]Reason {
+	add := map[target][]Reason{}
+	put := func(t target, r Reason) {
+		if !slices.Contains(add[t], r) {
+			add[t] = append(add[t], r)
+		}
+	}
 	goABIs := map[specs.Arch]bool{}
 	for _, r := range recordings {
 		for _, s := range r.Syscalls {
-			byGo := r.Workload.Go != "" && s.Phase == PhaseWorkload || isGoRuntime(r.Runtime) && s.Phase == PhaseRuntime
+			byGo := r.Workload.Go != "" && r.Static == nil && s.Phase == PhaseWorkload || isGoRuntime(r.Runtime) && s.Phase == PhaseRuntime
 			goABIs[s.ABI] = goABIs[s.ABI] || byGo
 		}
 	}
-	add := map[target]Reason{}
 	for _, row := range closure {
 		for _, abi := range abis {
 			_, has := Number(abi, row.name)
 			if has && (row.who == anyProgram || goABIs[abi]) {
-				add[target{abi, row.name}] = Reason{Kind: "closure", Text: row.text}
+				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text})
 			}
 		}
 	}
+	for _, r := range recordings {
+		for _, c := range staticOf(r).Closure {
+			if slices.Contains(abis, c.ABI) {
+				put(target{c.ABI, Name(c.ABI, c.Nr)}, Reason{Kind: "closure", Text: c.Text, Caller: strings.Join(c.Functions, " ")})
+			}
+		}
+	}
+	for _, reasons := range add {
+		slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Or(cmp.Compare(a.Text, b.Text), cmp.Compare(a.Caller, b.Caller)) })
+	}
 	return add
+}
+
+func staticOf(r *Recording) *Static {
+	if r.Static == nil {
+		return &Static{}
+	}
+	return r.Static
+}
+
+// untested returns what the workloads' machine code can call and the profile does not allow.
+func untested(recordings []*Recording, allowed map[target][]Reason) []Untested {
+	functions := map[target][]string{}
+	for _, r := range recordings {
+		for _, c := range staticOf(r).Reachable {
+			t := target{c.ABI, Name(c.ABI, c.Nr)}
+			if t.name != "" && !allowedAnywhere(allowed, t.name) {
+				functions[t] = union(functions[t], c.Functions, cmp.Compare[string])
+			}
+		}
+	}
+	all := []Untested{}
+	for t, f := range functions {
+		all = append(all, Untested{ABI: t.abi, Name: t.name, Functions: f})
+	}
+	slices.SortFunc(all, func(a, b Untested) int {
+		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Name, b.Name))
+	})
+	return all
 }
 
 // isGoRuntime tells whether a runtime's init is a Go program, whose runtime phase has a closure too.

@@ -57,6 +57,7 @@ type Recording struct {
 	Workload        Workload          `json:"workload"`
 	Tests           map[string]string `json:"tests,omitempty"`
 	Runs            []Run             `json:"runs"`
+	Static          *Static           `json:"static,omitempty"`
 	Syscalls        []Syscall         `json:"syscalls"`
 	Unknown         []Unknown         `json:"unknown,omitempty"`
 }
@@ -114,6 +115,22 @@ type Unknown struct {
 	ABI   specs.Arch `json:"abi"`
 	Nr    uint32     `json:"nr"`
 	Count uint64     `json:"count"`
+}
+
+// Static is what the machine code of the workload's Go binary can call. It knows nothing of C libraries and children.
+type Static struct {
+	Closure    []StaticCall `json:"closure"`    // what the Go runtime calls at any moment, without the program asking
+	Reachable  []StaticCall `json:"reachable"`  // all that the code can call
+	Unresolved []string     `json:"unresolved"` // functions that make calls whose numbers could not be told; if any, Reachable may lack some
+}
+
+// StaticCall is a call that code can make.
+type StaticCall struct {
+	ABI       specs.Arch `json:"abi"`
+	Nr        uint32     `json:"nr"`
+	Name      string     `json:"name,omitempty"` // for readers; the number counts
+	Text      string     `json:"text,omitempty"` // why the runtime makes it
+	Functions []string   `json:"functions"`
 }
 
 // Drop counts evidence that was lost, and marks the recording incomplete.
@@ -216,6 +233,11 @@ func (r *Recording) check() error {
 			return fmt.Errorf("ABI %q of unknown number %d is not known", u.ABI, u.Nr)
 		}
 	}
+	for _, c := range staticOf(r).Closure {
+		if Name(c.ABI, c.Nr) == "" || c.Text == "" {
+			return fmt.Errorf("call %d of %q in the closure has no name here, or no reason", c.Nr, c.ABI)
+		}
+	}
 	return nil
 }
 
@@ -281,6 +303,9 @@ func Merge(recordings ...*Recording) (*Recording, error) {
 				m.Dropped = map[string]uint64{}
 			}
 			m.Dropped[reason] = max(m.Dropped[reason], n)
+		}
+		if m.Static == nil {
+			m.Static = r.Static // of the same binary: the header holds its hash
 		}
 		for name, result := range r.Tests {
 			if m.Tests == nil {

@@ -24,6 +24,7 @@ func buildCommand() *cli.Command {
 			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
 			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
 			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too, such as SCMP_ARCH_X86"},
+			&cli.StringFlag{Name: "binary", Usage: "the workload's Go binary in `FILE`, for recordings that hold no analysis of it"},
 			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing"},
 		},
 		Action: build,
@@ -59,6 +60,18 @@ func build(c *cli.Context) error {
 		}
 		recordings = append(recordings, r)
 	}
+	if c.IsSet("binary") {
+		static, err := analyze(c.String("binary"))
+		if err != nil {
+			return err
+		}
+		if static == nil {
+			return fmt.Errorf("%s is not a Go binary that can be analyzed", c.String("binary"))
+		}
+		for _, r := range recordings {
+			r.Static = static
+		}
+	}
 	p, why, err := profile.Build(recordings, o)
 	if err != nil {
 		return err
@@ -83,6 +96,9 @@ func build(c *cli.Context) error {
 	}
 	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s), %d answered with ENOSYS\n",
 		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["errno"])
+	if n := len(why.Untested); n > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)\n", plural(n, "call"))
+	}
 	if unknown, _ := scmp.UnknownNames(p); len(unknown) > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here would deny what the profile allows\n", scmp.Version(), strings.Join(unknown, ", "))
 	}

@@ -35,12 +35,19 @@ func record(c *cli.Context) (err error) {
 	}
 	defer func() { err = interrupted(c.Context, errors.Join(err, w.session.Close())) }()
 	w.run.Seccomp = container.AllowAll()
+	var static *profile.Static
+	if w.bundle.Binary != "" {
+		if static, err = analyze(w.bundle.Binary); err != nil {
+			return err
+		}
+	}
 	var all *profile.Recording
 	for i := range w.runs {
 		r, err := w.session.Run(c.Context, w.bundle, w.run)
 		if err != nil {
 			return err
 		}
+		r.Static = static
 		before := 0
 		if all == nil {
 			all = r

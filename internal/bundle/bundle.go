@@ -43,6 +43,7 @@ type Overlay struct {
 type Bundle struct {
 	Spec     *specs.Spec
 	Workload profile.Workload
+	Binary   string // what the workload executes, where the host has it; "" in another root file system
 	// Host is whether the container's root is the host's, seen through overlays.
 	Host bool
 }
@@ -74,7 +75,8 @@ func Command(args []string, o Options) (*Bundle, error) {
 	}
 	b.Workload = profile.Workload{Args: args, User: b.Workload.User}
 	if o.Rootfs == "" {
-		b.Workload.SHA256, err = fileSHA256(args[0])
+		b.Binary = args[0]
+		b.Workload.SHA256, err = fileSHA256(b.Binary)
 	}
 	return b, err
 }
