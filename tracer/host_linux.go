@@ -126,7 +126,8 @@ func unmountBPFFS() error {
 			return nil
 		}
 	}
-	if err := unix.Unmount(bpffs, 0); err != nil && !errors.Is(err, unix.EBUSY) {
+	// EINVAL: somebody else of ours was faster.
+	if err := unix.Unmount(bpffs, 0); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("unmount bpffs: %w", err)
 	}
 	return nil

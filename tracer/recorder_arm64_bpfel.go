@@ -23,12 +23,10 @@ const (
 )
 
 type recorderArm struct {
-	_     structs.HostLayout
-	Base  uint64
-	Slot  uint32
-	Gen   uint32
-	Based uint32
-	Pad   uint32
+	_    structs.HostLayout
+	Base uint64
+	Slot uint32
+	Gen  uint32
 }
 
 type recorderBoundary uint32
@@ -49,6 +47,12 @@ type recorderCall struct {
 	Outcome uint8
 	Pad     uint8
 	Err     uint32
+}
+
+type recorderControl struct {
+	_     structs.HostLayout
+	Armed uint64
+	Turn  uint64
 }
 
 type recorderDenial struct {
@@ -99,8 +103,21 @@ const (
 	recorderLimitsMAX_UNKNOWN   recorderLimits = 4096
 	recorderLimitsMAX_DENIALS   recorderLimits = 16384
 	recorderLimitsMAX_PROCESSES recorderLimits = 4096
+	recorderLimitsMARK_BITS     recorderLimits = 13
 	recorderLimitsMETA_SIZE     recorderLimits = 16384
+	recorderLimitsEXIT_PROGRAMS recorderLimits = 4
 )
+
+type recorderMark struct {
+	_       structs.HostLayout
+	Stack   uint64
+	Members uint32
+	Slot    uint32
+	Gen     uint32
+	Phase   uint8
+	InCall  uint8
+	Pad     [10]uint8
+}
 
 type recorderMember struct {
 	_      structs.HostLayout
@@ -153,6 +170,7 @@ type recorderSlotFlag uint32
 const (
 	recorderSlotFlagSLOT_DENIALS recorderSlotFlag = 1
 	recorderSlotFlagSLOT_FILTER  recorderSlotFlag = 2
+	recorderSlotFlagSLOT_INIT    recorderSlotFlag = 4
 )
 
 // Names of all BPF objects in the ELF.
@@ -163,6 +181,7 @@ const (
 	recorderMapDenials           = "denials"
 	recorderMapFirsts            = "firsts"
 	recorderMapJoins             = "joins"
+	recorderMapMarks             = "marks"
 	recorderMapMembers           = "members"
 	recorderMapMetas             = "metas"
 	recorderMapSlots             = "slots"
@@ -171,10 +190,13 @@ const (
 	recorderProgSchedProcessExit = "sched_process_exit"
 	recorderProgSchedProcessFork = "sched_process_fork"
 	recorderProgSysEnter         = "sys_enter"
-	recorderProgSysExit          = "sys_exit"
-	recorderVarArmed             = "armed"
+	recorderProgSysExit0         = "sys_exit_0"
+	recorderProgSysExit1         = "sys_exit_1"
+	recorderProgSysExit2         = "sys_exit_2"
+	recorderProgSysExit3         = "sys_exit_3"
 	recorderVarDisarmed          = "disarmed"
 	recorderVarNamed             = "named"
+	recorderVarTold              = "told"
 	recorderVarUnusedAbi         = "unused_abi"
 	recorderVarUnusedBoundary    = "unused_boundary"
 	recorderVarUnusedDrop        = "unused_drop"
@@ -230,7 +252,10 @@ type recorderProgramSpecs struct {
 	SchedProcessExit *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
 	SchedProcessFork *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
 	SysEnter         *ebpf.ProgramSpec `ebpf:"sys_enter"`
-	SysExit          *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	SysExit0         *ebpf.ProgramSpec `ebpf:"sys_exit_0"`
+	SysExit1         *ebpf.ProgramSpec `ebpf:"sys_exit_1"`
+	SysExit2         *ebpf.ProgramSpec `ebpf:"sys_exit_2"`
+	SysExit3         *ebpf.ProgramSpec `ebpf:"sys_exit_3"`
 }
 
 // recorderMapSpecs contains maps before they are loaded into the kernel.
@@ -241,6 +266,7 @@ type recorderMapSpecs struct {
 	Denials *ebpf.MapSpec `ebpf:"denials"`
 	Firsts  *ebpf.MapSpec `ebpf:"firsts"`
 	Joins   *ebpf.MapSpec `ebpf:"joins"`
+	Marks   *ebpf.MapSpec `ebpf:"marks"`
 	Members *ebpf.MapSpec `ebpf:"members"`
 	Metas   *ebpf.MapSpec `ebpf:"metas"`
 	Slots   *ebpf.MapSpec `ebpf:"slots"`
@@ -251,9 +277,9 @@ type recorderMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type recorderVariableSpecs struct {
-	Armed          *ebpf.VariableSpec `ebpf:"armed"`
 	Disarmed       *ebpf.VariableSpec `ebpf:"disarmed"`
 	Named          *ebpf.VariableSpec `ebpf:"named"`
+	Told           *ebpf.VariableSpec `ebpf:"told"`
 	UnusedAbi      *ebpf.VariableSpec `ebpf:"unused_abi"`
 	UnusedBoundary *ebpf.VariableSpec `ebpf:"unused_boundary"`
 	UnusedDrop     *ebpf.VariableSpec `ebpf:"unused_drop"`
@@ -287,6 +313,7 @@ type recorderMaps struct {
 	Denials *ebpf.Map `ebpf:"denials"`
 	Firsts  *ebpf.Map `ebpf:"firsts"`
 	Joins   *ebpf.Map `ebpf:"joins"`
+	Marks   *ebpf.Map `ebpf:"marks"`
 	Members *ebpf.Map `ebpf:"members"`
 	Metas   *ebpf.Map `ebpf:"metas"`
 	Slots   *ebpf.Map `ebpf:"slots"`
@@ -299,6 +326,7 @@ func (m *recorderMaps) Close() error {
 		m.Denials,
 		m.Firsts,
 		m.Joins,
+		m.Marks,
 		m.Members,
 		m.Metas,
 		m.Slots,
@@ -310,9 +338,9 @@ func (m *recorderMaps) Close() error {
 //
 // It can be passed to loadRecorderObjects or ebpf.CollectionSpec.LoadAndAssign.
 type recorderVariables struct {
-	Armed          *ebpf.Variable `ebpf:"armed"`
 	Disarmed       *ebpf.Variable `ebpf:"disarmed"`
 	Named          *ebpf.Variable `ebpf:"named"`
+	Told           *ebpf.Variable `ebpf:"told"`
 	UnusedAbi      *ebpf.Variable `ebpf:"unused_abi"`
 	UnusedBoundary *ebpf.Variable `ebpf:"unused_boundary"`
 	UnusedDrop     *ebpf.Variable `ebpf:"unused_drop"`
@@ -330,7 +358,10 @@ type recorderPrograms struct {
 	SchedProcessExit *ebpf.Program `ebpf:"sched_process_exit"`
 	SchedProcessFork *ebpf.Program `ebpf:"sched_process_fork"`
 	SysEnter         *ebpf.Program `ebpf:"sys_enter"`
-	SysExit          *ebpf.Program `ebpf:"sys_exit"`
+	SysExit0         *ebpf.Program `ebpf:"sys_exit_0"`
+	SysExit1         *ebpf.Program `ebpf:"sys_exit_1"`
+	SysExit2         *ebpf.Program `ebpf:"sys_exit_2"`
+	SysExit3         *ebpf.Program `ebpf:"sys_exit_3"`
 }
 
 func (p *recorderPrograms) Close() error {
@@ -339,7 +370,10 @@ func (p *recorderPrograms) Close() error {
 		p.SchedProcessExit,
 		p.SchedProcessFork,
 		p.SysEnter,
-		p.SysExit,
+		p.SysExit0,
+		p.SysExit1,
+		p.SysExit2,
+		p.SysExit3,
 	)
 }
 

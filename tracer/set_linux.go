@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -33,13 +34,13 @@ type set struct {
 	Firsts  *ebpf.Map `ebpf:"firsts"`
 	Unknown *ebpf.Map `ebpf:"unknown"`
 	Denials *ebpf.Map `ebpf:"denials"`
-	Armed   *ebpf.Map `ebpf:".data.user"`
+	Control *ebpf.Map `ebpf:".data.user"`
 }
 
 func (s *set) maps() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"slots": &s.Slots, "metas": &s.Metas, "arms": &s.Arms, "joins": &s.Joins,
-		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "armed": &s.Armed,
+		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "control": &s.Control,
 	}
 }
 
@@ -51,7 +52,8 @@ func (s *set) Close() {
 
 // The pins beside the maps'.
 const (
-	pinSysExit     = "prog_sys_exit"
+	halfMade       = "_new"           // ends the name of a set that is being made or taken away
+	pinSysExit     = "prog_sys_exit_" // and its number
 	pinSysExitLink = "link_sys_exit"
 )
 
@@ -82,20 +84,23 @@ func load() (*set, error) {
 	}
 	objects := struct {
 		set
-		Fork    *ebpf.Program `ebpf:"sched_process_fork"`
-		Exec    *ebpf.Program `ebpf:"sched_process_exec"`
-		Exit    *ebpf.Program `ebpf:"sched_process_exit"`
-		Enter   *ebpf.Program `ebpf:"sys_enter"`
-		SysExit *ebpf.Program `ebpf:"sys_exit"`
+		Fork  *ebpf.Program `ebpf:"sched_process_fork"`
+		Exec  *ebpf.Program `ebpf:"sched_process_exec"`
+		Exit  *ebpf.Program `ebpf:"sched_process_exit"`
+		Enter *ebpf.Program `ebpf:"sys_enter"`
+		Exit0 *ebpf.Program `ebpf:"sys_exit_0"`
+		Exit1 *ebpf.Program `ebpf:"sys_exit_1"`
+		Exit2 *ebpf.Program `ebpf:"sys_exit_2"`
+		Exit3 *ebpf.Program `ebpf:"sys_exit_3"`
 	}{}
 	if err := spec.LoadAndAssign(&objects, nil); err != nil {
 		return nil, fmt.Errorf("%w: load the BPF programs: %w", ErrUnsupported, err)
 	}
 	// Whatever a killed process left half made goes; a whole set would have been opened.
-	if err := removePins(); err != nil {
+	if err := removePins(pinDir); err != nil {
 		return nil, err
 	}
-	tmp := pinDir + "_new"
+	tmp := pinDir + halfMade
 	if err := os.MkdirAll(tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("make the pin directory: %w", err)
 	}
@@ -104,51 +109,71 @@ func load() (*set, error) {
 			return nil, fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	if err := objects.SysExit.Pin(filepath.Join(tmp, pinSysExit)); err != nil {
-		return nil, fmt.Errorf("pin program sys_exit: %w", err)
+	for i, p := range [recorderLimitsEXIT_PROGRAMS]*ebpf.Program{objects.Exit0, objects.Exit1, objects.Exit2, objects.Exit3} {
+		if err := p.Pin(filepath.Join(tmp, pinSysExit+strconv.Itoa(i))); err != nil {
+			return nil, fmt.Errorf("pin program sys_exit: %w", err)
+		}
+		p.Close()
 	}
 	// Forks before entries: a child must be a member before its first call.
-	for _, p := range []*ebpf.Program{objects.Fork, objects.Exec, objects.Exit, objects.Enter} {
-		if err := attach(p, tmp); err != nil {
+	for i, p := range []*ebpf.Program{objects.Fork, objects.Exec, objects.Exit, objects.Enter} {
+		if err := attach(p, filepath.Join(tmp, "link_"+strconv.Itoa(i))); err != nil {
 			return nil, err
 		}
 		p.Close()
 	}
-	objects.SysExit.Close()
 	if err := os.Rename(tmp, pinDir); err != nil {
 		return nil, fmt.Errorf("name the pin directory: %w", err)
 	}
 	return &objects.set, nil
 }
 
-// attach attaches a program and pins the link into a directory.
-func attach(p *ebpf.Program, dir string) error {
-	name := p.String()
-	if info, err := p.Info(); err == nil {
-		name = info.Name
-	}
+// attach attaches a program and pins the link.
+func attach(p *ebpf.Program, pin string) error {
 	l, err := link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
 	if err != nil {
-		return fmt.Errorf("attach %s: %w", name, err)
+		return fmt.Errorf("attach %s: %w", p, err)
 	}
 	defer l.Close()
-	if err := l.Pin(filepath.Join(dir, "link_"+name)); err != nil {
-		return fmt.Errorf("pin the link of %s: %w", name, err)
+	if err := l.Pin(pin); err != nil {
+		return fmt.Errorf("pin the link of %s: %w", p, err)
 	}
 	return nil
 }
 
-// watchExits attaches sys_exit, once for all recordings that want denials.
+// watchExits attaches sys_exit, once for all recordings that want denials. It is another of the equal programs each
+// time: see struct control.
 func (s *set) watchExits() error {
 	if _, err := os.Stat(filepath.Join(pinDir, pinSysExitLink)); err == nil {
 		return nil
 	}
-	p, err := ebpf.LoadPinnedProgram(filepath.Join(pinDir, pinSysExit), nil)
+	var turn uint64
+	err := s.control(func(c *recorderControl) {
+		c.Turn = (c.Turn + 1) % uint64(recorderLimitsEXIT_PROGRAMS)
+		turn = c.Turn
+	})
+	if err != nil {
+		return err
+	}
+	p, err := ebpf.LoadPinnedProgram(filepath.Join(pinDir, pinSysExit+strconv.FormatUint(turn, 10)), nil)
 	if err != nil {
 		return fmt.Errorf("open pinned program sys_exit: %w", err)
 	}
 	defer p.Close()
-	return attach(p, pinDir)
+	return attach(p, filepath.Join(pinDir, pinSysExitLink))
+}
+
+// control changes what the programs are told. The caller holds the lock.
+func (s *set) control(change func(*recorderControl)) error {
+	var c recorderControl
+	if err := s.Control.Lookup(uint32(0), &c); err != nil {
+		return fmt.Errorf("read control: %w", err)
+	}
+	change(&c)
+	if err := s.Control.Put(uint32(0), &c); err != nil {
+		return fmt.Errorf("write control: %w", err)
+	}
+	return nil
 }
 
 // tidy detaches what no recording needs any more. The caller holds the lock.
@@ -165,7 +190,7 @@ func tidy(metas map[uint32]meta) error {
 	if len(metas) > 0 {
 		return nil
 	}
-	if err := removePins(); err != nil {
+	if err := removePins(pinDir); err != nil {
 		return err
 	}
 	if err := os.Remove(pinRoot); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -177,11 +202,19 @@ func tidy(metas map[uint32]meta) error {
 	return nil
 }
 
-func removePins() error {
-	for _, dir := range []string{pinDir + "_new", pinDir} {
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("remove the pins: %w", err)
-		}
+// removePins takes a set away, whole or half made. Its directory loses its name first: if we die in between, nobody
+// takes the rest for a set.
+func removePins(dir string) error {
+	tmp := dir + halfMade
+	err := os.RemoveAll(tmp)
+	if err == nil {
+		err = os.Rename(dir, tmp)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.RemoveAll(tmp)
+	}
+	if err != nil {
+		return fmt.Errorf("remove the pins: %w", err)
 	}
 	return nil
 }

@@ -32,6 +32,9 @@ type Options struct {
 	Denials bool `json:"denials,omitempty"`
 	// Filter says that the container's configuration has a seccomp filter, so that recording must not begin without one.
 	Filter bool `json:"filter,omitempty"`
+	// Init says that the container's first program is an init, and that the workload is what its child executes. The
+	// init's own calls count as the runtime's.
+	Init bool `json:"init,omitempty"`
 	// Output is where the hook writes the recording; kept for the user who collects it by hand.
 	Output string `json:"output,omitempty"`
 	// Header holds what the recording says of itself: runtime, workload, noNewPrivileges.

@@ -13,7 +13,9 @@ import (
 	"math"
 	"math/bits"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -43,7 +45,7 @@ func enter(create bool, do func(s *set, metas map[uint32]meta) error) (err error
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && create:
 		if s, err = load(); err != nil {
-			return err
+			return errors.Join(err, tidy(nil))
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		return errors.Join(do(nil, nil), tidy(nil))
@@ -114,7 +116,7 @@ func Start(id string, pid int, o Options) error {
 		}
 		m := meta{ID: id, Pid: pid, Gen: max(old.Gen+1, 1), Mount: mnt, Options: o}
 		if err := s.start(slot, m); err != nil {
-			return errors.Join(err, s.release(slot, m))
+			return errors.Join(err, s.release(slot, m, metas))
 		}
 		metas[slot] = m
 		return nil
@@ -147,6 +149,9 @@ func (s *set) start(slot uint32, m meta) error {
 	if m.Options.Filter {
 		flags |= uint32(recorderSlotFlagSLOT_FILTER)
 	}
+	if m.Options.Init {
+		flags |= uint32(recorderSlotFlagSLOT_INIT)
+	}
 	if m.Options.Denials {
 		flags |= uint32(recorderSlotFlagSLOT_DENIALS)
 		if err := s.watchExits(); err != nil {
@@ -157,32 +162,36 @@ func (s *set) start(slot uint32, m meta) error {
 		return fmt.Errorf("open slot %d: %w", slot, err)
 	}
 	if m.Mount != 0 {
-		j := recorderJoin{Slot: slot, Gen: m.Gen}
-		err := s.Joins.Update(m.Mount, &j, ebpf.UpdateNoExist)
-		if errors.Is(err, ebpf.ErrKeyExist) {
+		var j recorderJoin
+		err := s.Joins.Lookup(m.Mount, &j)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			j, err = recorderJoin{Slot: slot, Gen: m.Gen}, nil
+		} else {
 			j.Shared = 1
+		}
+		if err == nil {
 			err = s.Joins.Put(m.Mount, &j)
 		}
 		if err != nil {
 			return fmt.Errorf("await processes that join container %q: %w", m.ID, err)
 		}
 	}
-	if err := s.Arms.Put(uint32(m.Pid), &recorderArm{Slot: slot, Gen: m.Gen}); err != nil {
-		return fmt.Errorf("arm process %d: %w", m.Pid, err)
+	// The count first: whoever dies in between leaves it too high, which costs time and no evidence.
+	if err := s.addArmed(1); err != nil {
+		return err
 	}
-	return s.addArmed(1)
+	if err := s.Arms.Put(uint32(m.Pid), &recorderArm{Slot: slot, Gen: m.Gen}); err != nil {
+		return errors.Join(fmt.Errorf("arm process %d: %w", m.Pid, err), s.addArmed(math.MaxUint64))
+	}
+	if mnt, err := mountNS(m.Pid); err != nil || mnt != m.Mount && m.Mount != 0 {
+		return fmt.Errorf("process %d of container %q ended while it was armed: %w", m.Pid, m.ID, errors.Join(err, unix.ESRCH))
+	}
+	return nil
 }
 
 // addArmed tells the programs that an init was put into arms, or that user space took one out again.
 func (s *set) addArmed(n uint64) error {
-	var armed uint64
-	if err := s.Armed.Lookup(uint32(0), &armed); err != nil {
-		return fmt.Errorf("read armed: %w", err)
-	}
-	if err := s.Armed.Put(uint32(0), armed+n); err != nil {
-		return fmt.Errorf("write armed: %w", err)
-	}
-	return nil
+	return s.control(func(c *recorderControl) { c.Armed += n })
 }
 
 // stop ends the recording of a slot: from here on the kernel side ignores its members.
@@ -200,8 +209,9 @@ func (s *set) stop(slot uint32, m meta) (recorderSlot, error) {
 	return state, nil
 }
 
-// release gives a slot back. What is left of it in the maps carries its generation and is never read again.
-func (s *set) release(slot uint32, m meta) error {
+// release gives a slot back, and leaves the others to others. What is left of it in the maps carries its generation
+// and is never read again.
+func (s *set) release(slot uint32, m meta, others map[uint32]meta) error {
 	if _, err := s.stop(slot, m); err != nil {
 		return err
 	}
@@ -209,13 +219,14 @@ func (s *set) release(slot uint32, m meta) error {
 	if err := s.Slots.Put(slot, &recorderSlot{Gen: m.Gen + 1}); err != nil {
 		return fmt.Errorf("close slot %d: %w", slot, err)
 	}
-	var j recorderJoin
-	if m.Mount != 0 && s.Joins.Lookup(m.Mount, &j) == nil && (j.Shared == 1 || j.Slot == slot && j.Gen == m.Gen) {
-		// A shared one stays marked until the last of its containers goes: the set goes with it.
-		if j.Shared == 0 {
-			if err := s.Joins.Delete(m.Mount); err != nil {
-				return fmt.Errorf("forget the mount namespace of container %q: %w", m.ID, err)
-			}
+	// A shared mount namespace stays marked until the last of its containers goes.
+	shared := false
+	for _, o := range others {
+		shared = shared || o.Mount == m.Mount
+	}
+	if m.Mount != 0 && !shared {
+		if err := s.Joins.Delete(m.Mount); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget the mount namespace of container %q: %w", m.ID, err)
 		}
 	}
 	err := errors.Join(forget[recorderFirst](s.Firsts, slot, m.Gen), forget[uint64](s.Unknown, slot, m.Gen), forget[recorderDenial](s.Denials, slot, m.Gen))
@@ -272,7 +283,7 @@ func Collect(id string, keep func(*profile.Recording) error) error {
 			return err
 		}
 		delete(metas, slot)
-		return s.release(slot, m)
+		return s.release(slot, m, metas)
 	})
 }
 
@@ -313,7 +324,7 @@ func Abort(id string) error {
 			return notRecording(id)
 		}
 		delete(metas, slot)
-		return s.release(slot, m)
+		return s.release(slot, m, metas)
 	})
 }
 
@@ -324,8 +335,14 @@ func AbortAll() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock(l)) }()
-	if err := os.RemoveAll(pinRoot); err != nil {
-		return fmt.Errorf("remove the pins: %w", err)
+	sets, err := os.ReadDir(pinRoot)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the pins: %w", err)
+	}
+	for _, set := range sets {
+		if err := removePins(filepath.Join(pinRoot, strings.TrimSuffix(set.Name(), halfMade))); err != nil {
+			return err
+		}
 	}
 	return tidy(nil)
 }

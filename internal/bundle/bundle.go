@@ -44,6 +44,7 @@ type Bundle struct {
 	Spec     *specs.Spec
 	Workload profile.Workload
 	Binary   string // what the workload executes, where the host has it; "" in another root file system
+	Init     bool   // the first program is our init, and the workload its child
 	// Host is whether the container's root is the host's, seen through overlays.
 	Host bool
 }

@@ -61,7 +61,7 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 	if err != nil {
 		return nil, err
 	}
-	b.Binary = bin
+	b.Binary, b.Init = bin, true
 	b.Workload = profile.Workload{Package: info.ImportPath, Module: "std", Args: args[1:], User: b.Workload.User}
 	if m := info.Module; m != nil {
 		b.Workload.Module = m.Path

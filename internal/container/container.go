@@ -137,6 +137,9 @@ func (s *Session) prepare(dir string, b *bundle.Bundle, o Options) (*stagePlan, 
 	if o.Denials {
 		args = append(args, "--denials")
 	}
+	if b.Init {
+		args = append(args, "--init")
+	}
 	h := specs.Hook{Path: o.Hook, Args: args}
 	hooks := specs.Hooks{}
 	if spec.Hooks != nil {

@@ -30,6 +30,7 @@ type options struct {
 	output   string
 	dir      string
 	denials  bool
+	init     bool
 	optional bool
 }
 
@@ -63,6 +64,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.output, "output", "", "write the recording to this `file` (default: DIR/ID.json)")
 	f.StringVar(&o.dir, "dir", DefaultDir, "write recordings into this `directory`")
 	f.BoolVar(&o.denials, "denials", false, "record the calls that the container's filter refuses too")
+	f.BoolVar(&o.init, "init", false, "the container's first program is an init: its calls are the runtime's, its child is the workload")
 	f.BoolVar(&o.optional, "optional", false, "let the container run when recording cannot start")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -102,6 +104,7 @@ func (o *options) start(s *specs.State) error {
 		// An allow-everything filter refuses nothing, and watching for denials costs the whole host.
 		Denials: o.denials || filter && spec.Linux.Seccomp.DefaultAction != specs.ActAllow,
 		Filter:  filter,
+		Init:    o.init,
 		Output:  path,
 		Header: profile.Recording{
 			Runtime:         profile.Runtime{Name: parentExe()},

@@ -7,6 +7,9 @@
  * with. Both facts live in task-local storage, which fork copies, as the kernel copies the filter itself. No
  * process is ever told by its name.
  *
+ * Most calls must not even cost a helper's call: struct mark finds, by the address of the kernel stack, what is known of
+ * the current task, or that nothing is.
+ *
  * What is seen goes into a bit per (phase, ABI, number) of the container's slot. There is no event stream, so nothing
  * can overflow while it is drained; what could not be kept is counted in slot->dropped.
  */
@@ -25,7 +28,9 @@ enum limits {
 	MAX_UNKNOWN = 4096,
 	MAX_DENIALS = 16384,
 	MAX_PROCESSES = 4096, /* armed inits, joinable mount namespaces */
+	MARK_BITS = 13,
 	META_SIZE = 16384,
+	EXIT_PROGRAMS = 4, /* copies of sys_exit, see control.turn */
 };
 
 enum phase { PHASE_RUNTIME, PHASE_WORKLOAD, PHASE_EXEC, PHASES };
@@ -48,9 +53,22 @@ enum drop {
 enum slot_flag {
 	SLOT_DENIALS = 1, /* watch sys_exit */
 	SLOT_FILTER = 2,  /* the container's configuration has a filter: never start at an execve */
+	SLOT_INIT = 4,    /* the container's first program is an init: the workload is what its child executes */
+};
+
+/* What the next execve of a process means. */
+enum init {
+	INIT_NOTHING,
+	INIT_RUNTIME, /* the runtime's init: it executes the container's first program */
+	INIT_PROGRAM, /* that program, where SLOT_INIT says that it is an init */
+	INIT_CHILD,   /* that init's child: it executes the workload */
 };
 
 enum member_state { STATE_JOINER = 1, STATE_ARMED, STATE_RECORDED };
+
+#define SIGKILL 9
+#define SIGSYS 31
+#define ENOSYS 38
 
 enum outcome { OUTCOME_ERRNO, OUTCOME_TRAP, OUTCOME_KILL };
 
@@ -58,7 +76,7 @@ struct slot {
 	u32 gen;   /* grows with every use of the slot and is never 0: a member of an earlier one is ignored */
 	u32 flags; /* enum slot_flag */
 	u32 boundary;
-	u32 execs; /* armed or joined processes that executed their program */
+	u32 execs; /* armed or joined processes that executed the workload or their program */
 	u64 alive; /* recorded tasks that have not exited */
 	u64 dropped[DROPS];
 	u64 seen[PHASES * ABIS * NR_WORDS];
@@ -72,16 +90,29 @@ struct member {
 	u32 gen;
 	u8 state;
 	u8 phase;
-	u8 init;    /* its next execve is the workload's */
+	u8 init;    /* enum init */
 	u8 in_call; /* sys_enter was seen and its sys_exit was not */
 };
 
-struct arm {
-	u64 base;
+/*
+ * What the tasks whose kernel stacks have the same hash are. While members is 0 none of them is one. The others find
+ * their storage, but for one recorded task of them that owns the mark: only the owner reads and writes what follows
+ * stack, except that a parent makes its child the owner before the child runs. in_call replaces the member's.
+ */
+struct mark {
+	u64 stack; /* the owner's, see stack_of; or 0 */
+	u32 members;
 	u32 slot;
 	u32 gen;
-	u32 based; /* base is set: by the first thread seen, before any of them could install a filter */
-	u32 pad;
+	u8 phase;
+	u8 in_call;
+	u8 pad[10]; /* to 32 bytes, for cheap indexing and whole cache lines */
+};
+
+struct arm {
+	u64 base; /* with bit 0 set; 0 until the first thread is seen, which is before any could install a filter */
+	u32 slot;
+	u32 gen;
 };
 
 struct join {
@@ -132,6 +163,13 @@ struct {
 	__type(value, struct member);
 } members SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << MARK_BITS);
+	__type(key, u32);
+	__type(value, struct mark);
+} marks SEC(".maps");
+
 #define HASH(name, k, v, max)                       \
 	struct {                                    \
 		__uint(type, BPF_MAP_TYPE_HASH);    \
@@ -153,9 +191,26 @@ HASH(firsts, struct call, struct first, MAX_FIRSTS);
 HASH(unknown, struct call, u64, MAX_UNKNOWN);
 HASH(denials, struct call, struct denial, MAX_DENIALS);
 
-/* Inits put into arms and taken out again. Each has one writer: user space under its lock, and these programs. */
-volatile u64 armed SEC(".data.user");
+/*
+ * What user space tells these programs, under its lock.
+ *
+ * armed and disarmed count the inits put into arms and taken out again; each has one writer.
+ *
+ * turn says which copy of sys_exit works. A link goes some time after its last holder has let go of it: a new one would
+ * find the old one still there, and of two programs at one exit the second sees an exit without an entry.
+ */
+struct control {
+	u64 armed;
+	u64 turn;
+};
+
+volatile struct control told SEC(".data.user");
 volatile u64 disarmed SEC(".data.kernel");
+
+static __always_inline bool any_armed(void)
+{
+	return told.armed != disarmed;
+}
 
 /* Numbers that have a name, per ABI; the others are counted at every call, not only seen. */
 const volatile u64 named[ABIS * NR_WORDS];
@@ -182,7 +237,7 @@ static __always_inline u32 abi_of(struct task_struct *t, u64 nr)
 }
 static __always_inline u64 denied_nr(struct pt_regs *regs)
 {
-	return regs->orig_ax;
+	return (int)regs->orig_ax; /* as the kernel reads it: programs may leave anything in the upper half */
 }
 static __always_inline void arguments(struct pt_regs *regs, u32 abi, u64 *a)
 {
@@ -243,30 +298,75 @@ static __always_inline u64 filter_of(struct task_struct *t)
 	return (u64)t->seccomp.filter;
 }
 
+static __always_inline bool pending(struct task_struct *t, u32 signal)
+{
+	return t->pending.signal.sig[0] >> (signal - 1) & 1;
+}
+
 static __always_inline u64 mnt_of(struct task_struct *t)
 {
 	return (u64)t->nsproxy->mnt_ns;
 }
 
-/* adopt makes the current task a member if a hook armed its process. */
-static __noinline struct member *adopt(struct task_struct *t, u8 in_call)
+/*
+ * stack_of names a task by where its kernel stack keeps the registers of user space. The subtraction makes a pointer a
+ * number: the verifier allows no other arithmetic on it.
+ */
+static __always_inline u64 stack_of(struct pt_regs *regs)
 {
+	return (u64)regs - (u64)&told;
+}
+
+static __always_inline struct mark *mark_of(u64 stack)
+{
+	u32 at = stack * 0x9e3779b97f4a7c15ULL >> (64 - MARK_BITS);
+
+	return bpf_map_lookup_elem(&marks, &at);
+}
+
+/* own makes a recorded task the owner of its mark, if that has none. */
+static __always_inline void own(struct mark *k, u64 stack, struct member *m, u8 in_call)
+{
+	if (k->stack || __sync_val_compare_and_swap(&k->stack, 0, stack))
+		return;
+	k->slot = m->slot;
+	k->gen = m->gen;
+	k->phase = m->phase;
+	k->in_call = in_call;
+}
+
+static __always_inline struct member *member_of(struct task_struct *t)
+{
+	return t->bpf_storage ? bpf_task_storage_get(&members, t, 0, 0) : 0;
+}
+
+/* member_made returns the new storage of a task that has none. */
+static __always_inline struct member *member_made(struct task_struct *t, struct mark *k)
+{
+	struct member *m = bpf_task_storage_get(&members, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (m)
+		__sync_fetch_and_add(&k->members, 1);
+	return m;
+}
+
+/* adopt makes the current task a member if a hook armed its process; m is what it was before, and may be 0. */
+static __noinline struct member *adopt(struct task_struct *t, struct mark *k, struct member *m, u8 in_call)
+{
+	u64 base = (u64)BPF_CORE_READ(t, seccomp.filter) | 1, first; /* a number: the verifier forbids | on a pointer */
 	u32 tgid = t->tgid;
 	struct arm *a = bpf_map_lookup_elem(&arms, &tgid);
-	struct member *m;
 
-	if (!a)
+	if (!a || (m && m->slot == a->slot && m->gen == a->gen))
 		return 0;
-	if (!a->based) {
-		a->base = filter_of(t);
-		a->based = 1;
-	}
-	m = bpf_task_storage_get(&members, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	first = __sync_val_compare_and_swap(&a->base, 0, base);
+	if (!m)
+		m = member_made(t, k);
 	if (!m) {
 		drop(slot_of(a->slot, a->gen), DROP_ADOPT);
 		return 0;
 	}
-	m->base = a->base;
+	m->base = (first ? first : base) & ~1ULL;
 	m->slot = a->slot;
 	m->gen = a->gen;
 	m->state = STATE_ARMED;
@@ -276,20 +376,9 @@ static __noinline struct member *adopt(struct task_struct *t, u8 in_call)
 	return m;
 }
 
-static __always_inline struct member *member_of(struct task_struct *t)
-{
-	struct member *m = 0;
-
-	if (t->bpf_storage)
-		m = bpf_task_storage_get(&members, t, 0, 0);
-	if (!m && armed != disarmed)
-		m = adopt(t, 1);
-	return m;
-}
-
 static __always_inline void disarm(u32 tgid)
 {
-	if (armed != disarmed && bpf_map_delete_elem(&arms, &tgid) == 0)
+	if (any_armed() && bpf_map_delete_elem(&arms, &tgid) == 0)
 		__sync_fetch_and_add(&disarmed, 1);
 }
 
@@ -325,7 +414,7 @@ static __noinline bool joined(struct task_struct *t, struct member *m)
 	m->slot = j->slot;
 	m->gen = j->gen;
 	m->phase = PHASE_EXEC;
-	m->init = 1;
+	m->init = INIT_RUNTIME;
 	m->state = STATE_ARMED;
 	return true;
 }
@@ -349,22 +438,21 @@ static __always_inline struct slot *recorded(struct task_struct *t, struct membe
 }
 
 /* Everything dear happens here, once per (phase, ABI, number) of a container. */
-static __noinline int first_sighting(struct task_struct *t, struct member *m, u64 nr, u32 abi)
+static __noinline int first_sighting(struct task_struct *t, struct call *key)
 {
-	struct call key = {.slot = m->slot, .gen = m->gen, .nr = nr, .phase = m->phase, .abi = abi};
-	struct slot *s = slot_of(m->slot, m->gen);
+	u32 nr = key->nr, word = key->abi * NR_WORDS + (nr >> 6), at = key->phase * (ABIS * NR_WORDS) + word;
+	struct slot *s = slot_of(key->slot, key->gen);
 	struct first f = {};
 	u64 one = 1, *n, bit = 1ULL << (nr & 63);
-	u32 word = abi * NR_WORDS + (nr >> 6), at = m->phase * (ABIS * NR_WORDS) + word;
 
 	if (!s)
 		return 0;
 	if (nr >= NR_LIMIT || word >= ABIS * NR_WORDS || !(named[word] & bit)) {
-		n = bpf_map_lookup_elem(&unknown, &key);
-		if (!n && bpf_map_update_elem(&unknown, &key, &one, BPF_NOEXIST) == 0)
+		n = bpf_map_lookup_elem(&unknown, key);
+		if (!n && bpf_map_update_elem(&unknown, key, &one, BPF_NOEXIST) == 0)
 			return 0;
 		if (!n) /* another CPU was first, or there is no room */
-			n = bpf_map_lookup_elem(&unknown, &key);
+			n = bpf_map_lookup_elem(&unknown, key);
 		if (n)
 			__sync_fetch_and_add(n, 1);
 		else
@@ -379,55 +467,90 @@ static __noinline int first_sighting(struct task_struct *t, struct member *m, u6
 	f.pid = t->tgid;
 	f.tid = t->pid;
 	bpf_get_current_comm(f.comm, sizeof(f.comm));
-	if (bpf_map_update_elem(&firsts, &key, &f, BPF_NOEXIST))
+	if (bpf_map_update_elem(&firsts, key, &f, BPF_NOEXIST))
 		drop(s, DROP_FIRST);
 	return 0;
 }
 
-/* await_join follows a task that may be about to join a recorded container. */
-static __noinline int await_join(struct task_struct *t)
+/* record keeps a call of a recorded task. */
+static __always_inline int record(struct task_struct *t, struct slot *s, u32 slot, u32 gen, u32 phase, u64 nr)
 {
-	struct member *m = bpf_task_storage_get(&members, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	u32 abi = abi_of(t, nr), number = nr;
+	u32 at;
 
-	if (m && !m->state) {
-		m->state = STATE_JOINER;
-		m->base = filter_of(t);
-		m->mnt = mnt_of(t);
-		m->in_call = 1;
-	}
+	if (abi == ABI_X32)
+		number &= ~X32_BIT;
+	at = (phase * ABIS + abi) * NR_WORDS + (number >> 6);
+	if (number < NR_LIMIT && at < PHASES * ABIS * NR_WORDS && s->seen[at] >> (number & 63) & 1)
+		return 0;
+	struct call key = {.slot = slot, .gen = gen, .nr = number, .phase = phase, .abi = abi};
+	return first_sighting(t, &key);
+}
+
+/*
+ * take_up makes a task that is not recorded a member: of the container whose init it is, or for the time being one that
+ * may be about to join a container. What it was before does not count: it may be left over from a recording that has
+ * ended, and a container's init may have joined other namespaces before it was armed.
+ */
+static __noinline struct member *take_up(struct task_struct *t, struct mark *k, struct member *m, u64 nr)
+{
+	struct member *armed_now = any_armed() ? adopt(t, k, m, 1) : 0;
+
+	if (armed_now || !is_setns(nr) || (m && (m->state == STATE_JOINER || slot_of(m->slot, m->gen))))
+		return armed_now;
+	if (!m)
+		m = member_made(t, k);
+	if (!m)
+		return 0;
+	m->base = filter_of(t);
+	m->mnt = mnt_of(t);
+	m->gen = 0;
+	m->state = STATE_JOINER;
+	m->in_call = 1;
 	return 0;
 }
 
-SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter, struct pt_regs *regs, long id)
+/* enter handles the calls of tasks that own no mark. */
+static __noinline int enter(struct task_struct *t, struct mark *k, u64 stack, u64 nr)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
-	u64 nr = id;
-	struct member *m = 0;
-	struct slot *s;
-	u32 abi, at;
+	struct member *m = member_of(t);
+	struct slot *s = 0;
 
-	if (t->bpf_storage)
-		m = bpf_task_storage_get(&members, t, 0, 0);
-	if (!m) {
-		if (armed != disarmed)
-			m = adopt(t, 1);
-		if (!m)
-			return is_setns(nr) ? await_join(t) : 0;
+	if (k->stack == stack) /* of a recording that has ended */
+		k->stack = 0;
+	if (m) {
+		m->in_call = 1;
+		s = recorded(t, m);
 	}
-	m->in_call = 1;
-	s = recorded(t, m);
-	if (!s)
+	if (!s) {
+		m = take_up(t, k, m, nr);
+		s = m ? recorded(t, m) : 0;
+		if (!s)
+			return 0;
+	}
+	own(k, stack, m, 1);
+	return record(t, s, m->slot, m->gen, m->phase, nr);
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
+{
+	u64 stack = stack_of(regs);
+	struct mark *k = mark_of(stack);
+	struct slot *s;
+
+	if (!k)
 		return 0;
-	abi = abi_of(t, nr);
-	if (abi == ABI_COMPAT)
-		nr = (u32)nr;
-	else if (abi == ABI_X32)
-		nr &= ~(u64)X32_BIT;
-	at = (m->phase * ABIS + abi) * NR_WORDS + ((nr >> 6) & (NR_WORDS - 1));
-	if (nr < NR_LIMIT && at < PHASES * ABIS * NR_WORDS && s->seen[at] >> (nr & 63) & 1)
+	if (k->stack == stack) {
+		s = slot_of(k->slot, k->gen);
+		if (s) {
+			k->in_call = 1;
+			return record(bpf_get_current_task_btf(), s, k->slot, k->gen, k->phase, nr);
+		}
+	} else if (!k->members && !any_armed() && !is_setns((u64)nr)) {
 		return 0;
-	return first_sighting(t, m, nr, abi);
+	}
+	return enter(bpf_get_current_task_btf(), k, stack, nr);
 }
 
 static __noinline int denied(struct task_struct *t, struct member *m, struct pt_regs *regs, u32 outcome, u32 err)
@@ -456,45 +579,90 @@ static __noinline int denied(struct task_struct *t, struct member *m, struct pt_
 	return 0;
 }
 
-/* seccomp refuses a call before sys_enter fires: an exit without an entry is a denial. */
-SEC("tp_btf/sys_exit")
-int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
+/* leave handles the exits that are not known to belong to an entry. */
+static __noinline int leave(struct pt_regs *regs, struct mark *k, u64 stack, long ret)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
-	struct member *m;
+	struct member *m = member_of(t);
+	bool owner = k->stack == stack;
 	struct slot *s;
 
-	if (!t->bpf_storage)
+	if (!m) {
+		/*
+		 * A thread of the init that slept in this call since before Start, while another one installed the
+		 * filter for all: its next call may be denied, and so show nowhere but here.
+		 */
+		if (any_armed())
+			adopt(t, k, 0, 0);
 		return 0;
-	m = bpf_task_storage_get(&members, t, 0, 0);
-	if (!m)
-		return 0;
-	if (m->in_call) {
+	}
+	if (!owner && m->in_call) {
 		m->in_call = 0;
 		return 0;
 	}
 	s = recorded(t, m);
 	if (!s || !(s->flags & SLOT_DENIALS))
 		return 0;
-	if (t->seccomp.mode > 2) /* SECCOMP_MODE_DEAD: a KILL action is on its way */
+	if (t->seccomp.mode > 2) { /* SECCOMP_MODE_DEAD: a KILL action is on its way */
+		if (owner) /* for sched_process_exit: it is counted */
+			k->in_call = 1;
+		m->in_call = 1;
 		return denied(t, m, regs, OUTCOME_KILL, 0);
-	if ((u32)ret == (u32)denied_nr(regs)) /* rolled back for SIGSYS: the return register holds the number again */
+	}
+	/* Rolled back for SIGSYS: the return register holds the number again. So it may for number 0, -1, ... by errno. */
+	if ((u32)ret == (u32)denied_nr(regs) && pending(t, SIGSYS))
 		return denied(t, m, regs, OUTCOME_TRAP, 0);
+	/* Killed while a tracer held it at its entry: the kernel leaves the call out, with the result it began with. */
+	if ((int)ret == -ENOSYS && t->ptrace && pending(t, SIGKILL))
+		return 0;
 	/* A positive result was made up by a seccomp notifier, which is an answer and not a denial. */
 	return (int)ret <= 0 ? denied(t, m, regs, OUTCOME_ERRNO, -(int)ret) : 0;
 }
+
+/* seccomp refuses a call before sys_enter fires: an exit without an entry is a denial. */
+static __always_inline int left(struct pt_regs *regs, long ret)
+{
+	u64 stack = stack_of(regs);
+	struct mark *k = mark_of(stack);
+
+	if (!k)
+		return 0;
+	if (k->stack == stack) {
+		if (k->in_call) {
+			k->in_call = 0;
+			return 0;
+		}
+	} else if (!k->members && !any_armed()) {
+		return 0;
+	}
+	return leave(regs, k, stack, ret);
+}
+
+#define SYS_EXIT(n)                                                    \
+	SEC("tp_btf/sys_exit")                                         \
+	int BPF_PROG(sys_exit_##n, struct pt_regs *regs, long ret)     \
+	{                                                              \
+		return told.turn == n ? left(regs, ret) : 0;        \
+	}
+
+SYS_EXIT(0)
+SYS_EXIT(1)
+SYS_EXIT(2)
+SYS_EXIT(3)
 
 /* The child has not run yet: it is a member before its first call. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct member *m = member_of(parent), *c;
+	u64 stack = stack_of((struct pt_regs *)bpf_task_pt_regs(child));
+	struct mark *k = mark_of(stack);
 	struct slot *s;
 
-	if (!m)
+	if (!m || !k)
 		return 0;
 	s = slot_of(m->slot, m->gen);
-	c = bpf_task_storage_get(&members, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	c = member_made(child, k);
 	if (!c) {
 		if (m->state != STATE_JOINER)
 			drop(s, DROP_FORK);
@@ -504,8 +672,10 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 	c->in_call = 1; /* a new task leaves the kernel through sys_exit once without having entered */
 	if (m->phase == PHASE_RUNTIME && child->tgid != parent->tgid)
 		c->init = 0;
-	if (m->state == STATE_RECORDED && s)
+	if (m->state == STATE_RECORDED && s) {
 		__sync_fetch_and_add(&s->alive, 1);
+		own(k, stack, c, 1);
+	}
 	return 0;
 }
 
@@ -513,9 +683,11 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm)
 {
 	struct member *m = member_of(t);
+	u64 stack = stack_of((struct pt_regs *)bpf_task_pt_regs(t));
+	struct mark *k = mark_of(stack);
 	struct slot *s;
 
-	if (!m || !m->init || m->state == STATE_JOINER)
+	if (!m || !k || !m->init || m->state == STATE_JOINER)
 		return 0;
 	m->init = 0;
 	disarm(t->tgid);
@@ -534,6 +706,8 @@ int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linu
 	}
 	if (m->phase == PHASE_RUNTIME)
 		m->phase = PHASE_WORKLOAD;
+	if (k->stack == stack)
+		k->phase = m->phase;
 	__sync_fetch_and_add(&s->execs, 1);
 	return 0;
 }
@@ -541,21 +715,34 @@ int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linu
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *t)
 {
-	struct member *m = 0;
+	struct member *m = member_of(t);
+	struct pt_regs *regs;
+	struct mark *k;
 	struct slot *s;
+	bool in_call;
+	u64 stack;
 
 	if (t->signal->live.counter == 0)
 		disarm(t->tgid);
-	if (t->bpf_storage)
-		m = bpf_task_storage_get(&members, t, 0, 0);
-	if (!m || m->state != STATE_RECORDED)
+	if (!m)
 		return 0;
+	regs = (struct pt_regs *)bpf_task_pt_regs(t);
+	stack = stack_of(regs);
+	k = mark_of(stack);
+	if (!k)
+		return 0;
+	in_call = m->in_call;
+	if (k->stack == stack) {
+		in_call = k->in_call;
+		k->stack = 0; /* the stack will be another task's */
+	}
+	__sync_fetch_and_add(&k->members, -1);
 	s = slot_of(m->slot, m->gen);
-	if (!s)
+	if (!s || m->state != STATE_RECORDED)
 		return 0;
 	/* KILL_THREAD beside living threads ends the task at once: there is no sys_exit to see. */
-	if (!m->in_call && t->seccomp.mode > 2 && (t->exit_code & 0x7f) == 31 && s->flags & SLOT_DENIALS)
-		denied(t, m, (struct pt_regs *)bpf_task_pt_regs(t), OUTCOME_KILL, 0);
+	if (!in_call && t->seccomp.mode > 2 && (t->exit_code & 0x7f) == SIGSYS && s->flags & SLOT_DENIALS)
+		denied(t, m, regs, OUTCOME_KILL, 0);
 	__sync_fetch_and_add(&s->alive, -1);
 	return 0;
 }

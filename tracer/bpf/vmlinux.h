@@ -68,17 +68,26 @@ struct signal_struct {
 	atomic_t live;
 };
 
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+struct sigpending {
+	sigset_t signal;
+};
+
 struct bpf_local_storage;
 struct linux_binprm;
 
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int ptrace;
 	int exit_code;
 	int pid;
 	int tgid;
 	char comm[16];
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
+	struct sigpending pending;
 	struct seccomp seccomp;
 	struct bpf_local_storage *bpf_storage;
 };

@@ -1,0 +1,508 @@
+//go:build linux && (amd64 || arm64)
+
+// Command bench measures what recording costs: a system call of a recorded task, of all the others, and a hook's start.
+//
+// All variants are measured in turn, round after round, so that what else the machine does hits them alike. It needs
+// root, and works in a mount namespace of its own. While another tracer is attached it waits.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/tracer"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	output := flag.String("o", "-", "`file` to write the tables to")
+	rounds := flag.Int("rounds", 15, "how often each variant is measured")
+	calls := flag.Int("calls", 2_000_000, "calls in one measurement")
+	flag.Parse()
+	switch flag.Arg(0) {
+	case "":
+	case "inside":
+		return bench(*output, *rounds, *calls)
+	default:
+		return child(flag.Args())
+	}
+	// A mount namespace with a bpffs of our own: nobody else's recordings keep the programs loaded.
+	cmd := exec.Command("/proc/self/exe", append(os.Args[1:], "inside")...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	return cmd.Run()
+}
+
+// child is what the processes that are measured do.
+func child(args []string) error {
+	switch args[0] {
+	case "init": // a container's init, that becomes the rest of its arguments
+		if _, err := os.Stdout.WriteString("ready\n"); err != nil {
+			return err
+		}
+		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+			return err
+		}
+		return unix.Exec("/proc/self/exe", append([]string{"bench"}, args[1:]...), os.Environ())
+	case "loop":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println(loop(n))
+		return nil
+	case "hold":
+		fmt.Println("holding")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	case "start":
+		pid, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		return tracer.Start(args[1], pid, tracer.Options{})
+	case "collect":
+		return tracer.Collect(args[1], func(*profile.Recording) error { return nil })
+	case "nothing":
+		return nil
+	}
+	return fmt.Errorf("%q is not known", args[0])
+}
+
+// loop returns the CPU time of n calls.
+func loop(n int) time.Duration {
+	runtime.LockOSThread()
+	var before, after unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &before); err != nil {
+		panic(err) // every kernel has this clock
+	}
+	for range n {
+		syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
+	}
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &after); err != nil {
+		panic(err)
+	}
+	return time.Duration(after.Nano() - before.Nano())
+}
+
+// process is an init under way.
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func newProcess(args ...string) (*process, error) {
+	cmd := exec.Command("/proc/self/exe", append([]string{"init"}, args...)...)
+	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Unshareflags: unix.CLONE_NEWNS}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd, in, bufio.NewReader(out)}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	_, err = p.line()
+	return p, err
+}
+
+func (p *process) line() (string, error) {
+	s, err := p.out.ReadString('\n')
+	return strings.TrimSpace(s), err
+}
+
+// goOn lets the init execute its workload, and returns what that says.
+func (p *process) goOn() (string, error) {
+	if _, err := p.in.Write([]byte{1}); err != nil {
+		return "", err
+	}
+	return p.line()
+}
+
+func (p *process) end() error {
+	p.in.Close()
+	return p.cmd.Wait()
+}
+
+// id tells a process's recording from all others of the host.
+func (p *process) id() string { return fmt.Sprintf("bench-%d", p.cmd.Process.Pid) }
+
+// variant is something that can be attached while the loop runs.
+type variant struct {
+	name, task string
+	links      int // tracing links that it makes
+	attach     func(loop *process) (detach func() error, err error)
+}
+
+// recording attaches the recorder: to the loop, or to another process.
+func recording(o tracer.Options, loopToo, executed bool) func(*process) (func() error, error) {
+	return func(loop *process) (func() error, error) {
+		if loopToo {
+			stop := func() error {
+				return tracer.Collect(loop.id(), func(r *profile.Recording) error {
+					has := slices.ContainsFunc(r.Syscalls, func(s profile.Syscall) bool { return s.Name == "getppid" })
+					if !has {
+						return errors.New("the loop was not recorded")
+					}
+					return r.Incomplete()
+				})
+			}
+			return stop, tracer.Start(loop.id(), loop.cmd.Process.Pid, o)
+		}
+		other, err := newProcess("hold")
+		if err != nil {
+			return nil, err
+		}
+		if err := tracer.Start(other.id(), other.cmd.Process.Pid, o); err != nil {
+			return nil, err
+		}
+		if executed {
+			if _, err := other.goOn(); err != nil {
+				return nil, err
+			}
+		}
+		return func() error {
+			// An init that was never told to go on fails, as it should.
+			if err := other.end(); err != nil && executed {
+				return err
+			}
+			return tracer.Abort(other.id())
+		}, nil
+	}
+}
+
+func attached(o *benchObjects) []variant {
+	programs := func(make ...func() (link.Link, error)) func(*process) (func() error, error) {
+		return func(*process) (func() error, error) {
+			var links []link.Link
+			for _, f := range make {
+				l, err := f()
+				if err != nil {
+					return nil, err
+				}
+				links = append(links, l)
+			}
+			return func() (err error) {
+				for _, l := range links {
+					err = errors.Join(err, l.Close())
+				}
+				return err
+			}, nil
+		}
+	}
+	raw := func(p *ebpf.Program) func() (link.Link, error) {
+		return func() (link.Link, error) {
+			return link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sys_enter", Program: p})
+		}
+	}
+	btf := func(p *ebpf.Program) func() (link.Link, error) {
+		return func() (link.Link, error) {
+			return link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
+		}
+	}
+	mounts := func(loop *process) (func() error, error) {
+		var st unix.Stat_t
+		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/mnt", loop.cmd.Process.Pid), &st); err != nil {
+			return nil, err
+		}
+		if err := o.Mounts.Put(st.Ino, &benchSeen{}); err != nil {
+			return nil, err
+		}
+		return programs(raw(o.MountHash))(loop)
+	}
+	denials := tracer.Options{Denials: true}
+	return []variant{
+		{"nothing", "any", 0, programs()},
+		{"empty raw_tp on sys_enter", "any", 1, programs(raw(o.EmptyRaw))},
+		{"empty tp_btf on sys_enter", "any", 1, programs(btf(o.EmptyBtf))},
+		{"empty tp_btf on sys_enter and sys_exit", "any", 2, programs(btf(o.EmptyBtf), btf(o.EmptyExit))},
+		{"mount namespace read step by step, looked up in a hash", "recorded", 1, mounts},
+		{recorder, "recorded", 4, recording(tracer.Options{}, true, true)},
+		{recorder, "others", 4, recording(tracer.Options{}, false, true)},
+		{recorder + ", while a container is being made", "others", 4, recording(tracer.Options{}, false, false)},
+		{recorder + " with denials", "recorded", 5, recording(denials, true, true)},
+		{recorder + " with denials", "others", 5, recording(denials, false, true)},
+	}
+}
+
+const recorder = "**seccompgen**"
+
+// measure returns the CPU time of one call while a variant is attached.
+func measure(v variant, calls int) (ns float64, err error) {
+	for range 200 {
+		if n, err := tracers(); err != nil {
+			return 0, err
+		} else if n > 0 {
+			time.Sleep(50 * time.Millisecond) // somebody else traces; try again
+			continue
+		}
+		loop, err := newProcess("loop", strconv.Itoa(calls))
+		if err != nil {
+			return 0, err
+		}
+		detach, err := v.attach(loop)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", v.name, err)
+		}
+		before, err1 := tracers()
+		took, err2 := loop.goOn()
+		after, err3 := tracers()
+		if err := errors.Join(err1, err2, err3, loop.end(), detach()); err != nil {
+			return 0, fmt.Errorf("%s: %w", v.name, err)
+		}
+		d, err := time.ParseDuration(took)
+		if err != nil {
+			return 0, err
+		}
+		if before == v.links && after == v.links {
+			return float64(d) / float64(calls), nil
+		}
+	}
+	return 0, errors.New("others trace on this host all the time")
+}
+
+// tracers counts the tracing links of the host, ours included.
+func tracers() (n int, err error) {
+	it := new(link.Iterator)
+	defer it.Close()
+	for it.Next() {
+		info, err := it.Link.Info()
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if info.Type == link.TracingType || info.Type == link.RawTracepointType {
+			n++
+		}
+	}
+	return n, it.Err()
+}
+
+// strace measures the same loop under strace: the CPU time of both.
+func strace(calls int) (float64, error) {
+	used := func(n int) (time.Duration, error) {
+		cmd := exec.Command("strace", "-f", "-c", "-o", "/dev/null", "/proc/self/exe", "loop", strconv.Itoa(n))
+		cmd.Args[5], _ = os.Executable()
+		if err := cmd.Run(); err != nil {
+			return 0, fmt.Errorf("strace: %w", err)
+		}
+		return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
+	}
+	all, err := used(calls)
+	if err != nil {
+		return 0, err
+	}
+	start, err := used(0)
+	return float64(all-start) / float64(calls), err
+}
+
+// hook measures a process that does one thing, as a hook does.
+func hook(args ...string) (cpu, wall float64, err error) {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Stderr = os.Stderr
+	began := time.Now()
+	err = cmd.Run()
+	wall = time.Since(began).Seconds() * 1e3
+	if err != nil {
+		return 0, 0, fmt.Errorf("hook %q: %w", args, err)
+	}
+	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds() * 1e3, wall, nil
+}
+
+var hooks = []string{"a process that does nothing", "Start, cold: nothing is loaded", "Start, warm: another recording goes on", "Collect, not the last", "Collect, the last: takes all away"}
+
+// life measures the hooks of two containers, the second within the first.
+func life(note func(name string, cpu, wall float64)) error {
+	one, err := newProcess("hold")
+	if err != nil {
+		return err
+	}
+	two, err := newProcess("hold")
+	if err != nil {
+		return err
+	}
+	pid := func(p *process) string { return strconv.Itoa(p.cmd.Process.Pid) }
+	for i, args := range [][]string{{"nothing"}, {"start", one.id(), pid(one)}, {"start", two.id(), pid(two)}, {"collect", two.id()}, {"collect", one.id()}} {
+		for _, p := range []*process{two, one} {
+			if args[0] == "collect" && args[1] == p.id() {
+				if _, err := p.goOn(); err != nil {
+					return err
+				}
+				if err := p.end(); err != nil {
+					return err
+				}
+			}
+		}
+		cpu, wall, err := hook(args...)
+		if err != nil {
+			return err
+		}
+		note(hooks[i], cpu, wall)
+	}
+	return nil
+}
+
+func bench(output string, rounds, calls int) error {
+	for unix.Unmount("/sys/fs/bpf", unix.MNT_DETACH) == nil {
+	}
+	var o benchObjects
+	if err := loadBenchObjects(&o, nil); err != nil {
+		return fmt.Errorf("load the programs to compare with: %w", err)
+	}
+	defer o.Close()
+	variants := attached(&o)
+	ns := make([][]float64, len(variants))
+	cpu, wall := map[string][]float64{}, map[string][]float64{}
+	var straced []float64
+	_, noStrace := exec.LookPath("strace")
+	for round := range rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
+		for i, v := range variants {
+			n, err := measure(v, calls)
+			if err != nil {
+				return err
+			}
+			ns[i] = append(ns[i], n)
+		}
+		if noStrace == nil && round < 5 {
+			n, err := strace(5000)
+			if err != nil {
+				return err
+			}
+			straced = append(straced, n)
+		}
+		err := life(func(name string, c, w float64) {
+			cpu[name], wall[name] = append(cpu[name], c), append(wall[name], w)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	var b bytes.Buffer
+	write(&b, variants, ns, straced, cpu, wall, rounds, calls)
+	if output == "-" {
+		_, err := b.WriteTo(os.Stdout)
+		return err
+	}
+	return os.WriteFile(filepath.Clean(output), b.Bytes(), 0o644)
+}
+
+func median(all []float64) float64 {
+	all = slices.Sorted(slices.Values(all))
+	return all[len(all)/2]
+}
+
+// spread returns the median of what a has more than b in the same round, and its quartiles.
+func spread(a, b []float64) (low, mid, high float64) {
+	var more []float64
+	for i := range a {
+		more = append(more, a[i]-b[i])
+	}
+	slices.Sort(more)
+	return more[len(more)/4], median(more), more[len(more)*3/4]
+}
+
+func write(b *bytes.Buffer, variants []variant, ns [][]float64, straced []float64, cpu, wall map[string][]float64, rounds, calls int) {
+	say := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
+	say("# What recording costs")
+	say("")
+	say("Written by `go run ./tracer/bench -o docs/benchmarks.md` (root) on %s, commit %s, Linux %s, %s, %d cores, %s.",
+		time.Now().UTC().Format("2006-01-02"), commit(), release(), cpuModel(), runtime.NumCPU(), runtime.Version())
+	say("")
+	say("## A system call")
+	say("")
+	say("`getppid` in a loop: CPU time of the thread, %d calls in each of %d rounds; in every round all variants are measured in", calls, rounds)
+	say("turn, each in a new process. A measurement during which another tracer was attached to the host is thrown away. The added")
+	say("cost is the median of the differences from `nothing` in the same round, with the quartiles; what recording must be compared")
+	say("with is an empty program, since the kernel takes its slow path for every task as soon as anything is attached.")
+	say("")
+	say("| attached | the loop is | ns a call | added (quartiles) | of the empty program's |")
+	say("|---|---|---:|---:|---:|")
+	_, floor, _ := spread(ns[2], ns[0])
+	for i, v := range variants {
+		low, mid, high := spread(ns[i], ns[0])
+		switch i {
+		case 0:
+			say("| %s | %s | %.0f | | |", v.name, v.task, median(ns[i]))
+		default:
+			say("| %s | %s | %.0f | +%.0f (%.0f to %.0f) | %.2f |", v.name, v.task, median(ns[i]), mid, low, high, mid/floor)
+		}
+	}
+	if straced != nil {
+		n := median(straced)
+		say("| `strace -f -c` (CPU time of both processes, 5000 calls) | recorded | %.0f | +%.0f | %.0f |", n, n-median(ns[0]), (n-median(ns[0]))/floor)
+	} else {
+		say("| `strace -f -c` | | not installed here | | |")
+	}
+	say("")
+	say("Targets: a recorded call adds at most 1.3 times what the empty tp_btf adds, a call of any other task 1.2 times.")
+	say("")
+	say("## A hook")
+	say("")
+	say("CPU time (user and system) of a process that calls `tracer.Start` or `tracer.Collect` and ends, medians of %d rounds.", rounds)
+	say("")
+	say("| the process | CPU, ms | wall, ms |")
+	say("|---|---:|---:|")
+	for _, name := range hooks {
+		say("| %s | %.1f | %.1f |", name, median(cpu[name]), median(wall[name]))
+	}
+	say("")
+	say("Targets: 10 ms of CPU time warm, 60 ms cold.")
+}
+
+func commit() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func release() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+var modelName = regexp.MustCompile(`(?m)^model name\s*: (.*)$`)
+
+func cpuModel() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if m := modelName.FindSubmatch(text); err == nil && m != nil {
+		return string(m[1])
+	}
+	return runtime.GOARCH
+}
