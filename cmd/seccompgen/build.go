@@ -44,11 +44,11 @@ func build(c *cli.Context) error {
 		}
 	}
 	o := profile.BuildOptions{Policy: profile.Policy(c.String("policy")), Deny: c.String("deny"), AllowIncomplete: c.Bool("allow-incomplete")}
-	for _, phase := range strings.Split(c.String("phases"), ",") {
+	for phase := range strings.SplitSeq(c.String("phases"), ",") {
 		o.Phases = append(o.Phases, profile.Phase(phase))
 	}
 	if c.IsSet("arch") {
-		for _, arch := range strings.Split(c.String("arch"), ",") {
+		for arch := range strings.SplitSeq(c.String("arch"), ",") {
 			o.Arch = append(o.Arch, specs.Arch(arch))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -109,8 +110,8 @@ func abort(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	for i := len(left) - 1; i >= 0; i-- { // runs before their session
-		ended(left[i].Dir, left[i].Remove())
+	for _, l := range slices.Backward(left) { // runs before their session
+		ended(l.Dir, l.Remove())
 	}
 	list, err := tracer.List()
 	if err != nil {

@@ -88,8 +88,9 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 		return nil, err
 	}
 	seconds := time.Since(began).Seconds()
-	tests.Close()
-
+	if err := tests.Close(); err != nil {
+		return nil, fmt.Errorf("print what the workload printed: %w", err)
+	}
 	r, err := collect(id, filepath.Join(dir, "recording.json"))
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s exited with %d: %s)", err, o.Runtime.Name, ended.exit, talk.last())

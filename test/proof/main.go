@@ -56,7 +56,7 @@ func main() {
 func run(ctx context.Context) error {
 	p := &proof{}
 	var list, only, runtimes, output string
-	var mutate bool
+	var mutate, overhead bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
@@ -64,6 +64,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&p.runs, "runs", 20, "verifying `runs` of each combination")
 	flag.StringVar(&output, "o", "", "write the table to this `file`, whole or not at all")
 	flag.BoolVar(&mutate, "mutations", false, "take one call after the other out of the exact profile instead")
+	flag.BoolVar(&overhead, "overhead", false, "compare record with a plain run instead")
 	flag.Parse()
 	p.runtimes = strings.Split(runtimes, ",")
 	data, err := os.ReadFile(list)
@@ -90,6 +91,9 @@ func run(ctx context.Context) error {
 	prove := p.workloads
 	if mutate {
 		prove = p.mutations
+	}
+	if overhead {
+		prove = p.overhead
 	}
 	p.head()
 	if err := prove(ctx, workloads); err != nil || output == "" {
