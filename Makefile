@@ -3,11 +3,12 @@ SHELL := /bin/bash
 RUNC_VERSION := v1.5.2
 GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+RUNTIMES ?= runc,$(CURDIR)/bin/runc,crun
 PREFIX ?= /usr/local
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads mutations fresh
+.PHONY: help setup build demo test bench lint generate install workloads mutations floors fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,12 +32,16 @@ test: ## install what tests need and run all of them (root; without root it says
 
 bench: build ## measure the cost of a recorded call and of the hook, into docs/benchmarks.md (root)
 	go run -tags seccomp ./tracer/bench -o docs/benchmarks.md
+	go run -tags seccomp ./test/proof -overhead -o bin/overhead.md && cat bin/overhead.md >>docs/benchmarks.md
 
 workloads: build bin/runc ## prove record, build, verify on all workloads, into docs/workloads.md (root, about an hour)
 	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/workloads.md
 
 mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root)
 	go run -tags seccomp ./test/proof -mutations -runs 10 -only encoding-json,flock -o docs/mutations.md
+
+floors: build bin/runc ## measure what the runtimes need under a filter, into profile/floors.json (root; RUNTIMES=...)
+	go run -tags seccomp ./test/proof -floors -runs 150 -runtimes $(RUNTIMES) -o profile/floors.json
 
 fresh: ## run the two commands of the README in a new Debian tree (root)
 	scripts/fresh

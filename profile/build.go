@@ -35,6 +35,8 @@ type BuildOptions struct {
 	Phases          []Phase // all
 	Deny            string  // errno (EPERM), kill (the process) or log
 	Arch            []specs.Arch
+	For             []string // runtimes that the profile must start under beside the recorded one: runc@1.1, crun
+	NoNewPrivileges bool     // For: the containers will set no_new_privs, and those runtimes then need less
 	AllowIncomplete bool
 }
 
@@ -114,6 +116,14 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 			unknown[u] = true
 		}
 	}
+	floors, err := runtimeFloors(recordings, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	for t, reason := range floors {
+		abis = append(abis, t.abi)
+		allowed[t] = append(allowed[t], reason)
+	}
 	if len(allowed) == 0 {
 		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)
 	}
@@ -165,12 +175,49 @@ func checkEvidence(recordings []*Recording, o BuildOptions) error {
 		if err := r.Incomplete(); err != nil && !o.AllowIncomplete {
 			return fmt.Errorf("recording %q: %w: record again, or give --allow-incomplete", r.ID, err)
 		}
-		if r.Boundary == BoundaryExecve && slices.Contains(o.Phases, PhaseRuntime) && !o.AllowIncomplete {
-			return fmt.Errorf("recording %q: %w: the container had no filter, so the runtime's own calls under one are not in it: "+
-				"record it under a filter that allows everything, or give --phases workload,exec and add what the runtime needs", r.ID, ErrIncomplete)
-		}
 	}
 	return nil
+}
+
+// runtimeFloors returns what the runtimes need that the caller names, and those recorded without a filter: what these
+// call under one is not in their recordings.
+func runtimeFloors(recordings []*Recording, o BuildOptions) (map[target]Reason, error) {
+	if !slices.Contains(o.Phases, PhaseRuntime) {
+		return nil, nil
+	}
+	runtimes := map[string]bool{} // name to noNewPrivileges
+	for _, name := range o.For {
+		runtimes[name] = o.NoNewPrivileges
+	}
+	for _, r := range recordings {
+		if r.Boundary == BoundaryExecve {
+			name := r.Runtime.Name + "@" + r.Runtime.Version
+			nnp, again := runtimes[name]
+			runtimes[name] = r.NoNewPrivileges && (nnp || !again)
+		}
+	}
+	add := map[target]Reason{}
+	for _, name := range slices.Sorted(maps.Keys(runtimes)) {
+		floors, err := floorsFor(name, runtimes[name])
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range floors {
+			for _, call := range f.Calls {
+				t := target{f.ABI, call}
+				by := f.Runtime.Name + " " + f.Runtime.Version
+				if old, ok := add[t]; ok {
+					if !strings.Contains(old.Caller, by) {
+						old.Caller += ", " + by
+						add[t] = old
+					}
+					continue
+				}
+				add[t] = Reason{Kind: "runtime", Text: "needed by the runtime under the filter, as measured", Caller: by}
+			}
+		}
+	}
+	return add, nil
 }
 
 type observation struct {

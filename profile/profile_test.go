@@ -378,7 +378,7 @@ func TestBuildSameBytes(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	incomplete, execve, empty := sample(t), sample(t), recording(t, "a")
 	incomplete.Drop(DropAlive, 1)
-	execve.Boundary = BoundaryExecve
+	execve.Boundary, execve.Runtime = BoundaryExecve, Runtime{Name: "dream", Version: "7"}
 	for name, c := range map[string]struct {
 		rs   []*Recording
 		o    BuildOptions
@@ -386,7 +386,8 @@ func TestBuildRefuses(t *testing.T) {
 	}{
 		"nothing":    {nil, BuildOptions{}, "no recordings"},
 		"incomplete": {[]*Recording{sample(t), incomplete}, BuildOptions{}, "lived on after its end (1): record again"},
-		"boundary":   {[]*Recording{execve}, BuildOptions{}, "the container had no filter"},
+		"boundary":   {[]*Recording{execve}, BuildOptions{}, "the needs of dream@7 were not measured"},
+		"runtime":    {[]*Recording{sample(t)}, BuildOptions{For: []string{"dream"}}, "the needs of dream were not measured"},
 		"no calls":   {[]*Recording{empty}, BuildOptions{}, "hold no calls"},
 		"policy":     {[]*Recording{sample(t)}, BuildOptions{Policy: "lax"}, `policy "lax"`},
 		"deny":       {[]*Recording{sample(t)}, BuildOptions{Deny: "shout"}, `deny action "shout"`},
@@ -398,8 +399,63 @@ func TestBuildRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
 		}
 	}
-	if _, _, err := Build([]*Recording{incomplete, execve}, BuildOptions{AllowIncomplete: true}); err != nil {
+	if _, _, err := Build([]*Recording{incomplete}, BuildOptions{AllowIncomplete: true}); err != nil {
 		t.Errorf("--allow-incomplete: %v", err)
+	}
+}
+
+func TestFloors(t *testing.T) {
+	floors, err := Floors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range floors {
+		for _, name := range append(f.Calls, "execve") {
+			if _, ok := Number(f.ABI, name); !ok || !slices.Contains(f.Calls, name) {
+				t.Errorf("%s %s: %s is not a call of %s, or is missing", f.Runtime.Name, f.Runtime.Version, name, f.ABI)
+			}
+		}
+	}
+	for _, c := range []struct {
+		full, asked string
+		want        bool
+	}{
+		{"1.1.5+ds1", "", true}, {"1.1.5+ds1", "1.1", true}, {"1.1.5+ds1", "1.1.5", true}, {"1.1.5+ds1", "1.1.5+ds1", true},
+		{"1.15.0", "1.1", false}, {"1.1.5", "1.2", false}, {"1.1.5", "1.1.5.1", false},
+	} {
+		if got := versionMatches(c.full, c.asked); got != c.want {
+			t.Errorf("version %s for %s: %t", c.full, c.asked, got)
+		}
+	}
+	r := recording(t, "a", call(t, PhaseWorkload, x64, "read"))
+	exact := BuildOptions{Policy: PolicyExact}
+	alone, _ := build(t, exact, r)
+	for _, nnp := range []bool{true, false} {
+		o := exact
+		o.For, o.NoNewPrivileges = []string{"runc@1.1", "crun"}, nnp
+		p, _ := build(t, o, r)
+		for _, f := range floors {
+			if (f.Runtime.Name == "crun" || versionMatches(f.Runtime.Version, "1.1")) && (f.NoNewPrivileges || !nnp) {
+				for _, name := range f.Calls {
+					if !slices.Contains(Allowed(p), name) {
+						t.Errorf("noNewPrivileges %t: %s of %s is not allowed", nnp, name, f.Runtime.Name)
+					}
+				}
+			}
+		}
+		if slices.Contains(Allowed(p), "setuid") == nnp {
+			t.Errorf("noNewPrivileges %t: setuid is wrong in %v", nnp, Allowed(p))
+		}
+	}
+	r.Boundary = BoundaryExecve
+	fromExecve, why := build(t, exact, r)
+	if slices.Equal(Allowed(alone), Allowed(fromExecve)) {
+		t.Error("a recording from the execve on has no calls of the runtime")
+	}
+	for _, e := range why.Entries {
+		if e.Name == "fstatfs" && (len(e.Reasons) != 1 || !strings.Contains(e.Reasons[0].Caller, "runc 1.1.5")) {
+			t.Errorf("the reason of fstatfs is %+v", e.Reasons)
+		}
 	}
 }
 

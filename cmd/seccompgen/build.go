@@ -24,6 +24,8 @@ func buildCommand() *cli.Command {
 			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
 			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
 			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too, such as SCMP_ARCH_X86"},
+			&cli.StringFlag{Name: "for", Usage: "add what these `RUNTIMES` need to start a container, such as runc@1.1,crun (default: the runtime recorded)"},
+			&cli.BoolFlag{Name: "no-new-privileges", Usage: "with --for: containers will set no_new_privs (allowPrivilegeEscalation: false), and runtimes then need less"},
 			&cli.StringFlag{Name: "binary", Usage: "the workload's Go binary in `FILE`, for recordings that hold no analysis of it"},
 			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing"},
 		},
@@ -43,7 +45,10 @@ func build(c *cli.Context) error {
 			return err
 		}
 	}
-	o := profile.BuildOptions{Policy: profile.Policy(c.String("policy")), Deny: c.String("deny"), AllowIncomplete: c.Bool("allow-incomplete")}
+	o := profile.BuildOptions{Policy: profile.Policy(c.String("policy")), Deny: c.String("deny"), AllowIncomplete: c.Bool("allow-incomplete"), NoNewPrivileges: c.Bool("no-new-privileges")}
+	if c.IsSet("for") {
+		o.For = strings.Split(c.String("for"), ",")
+	}
 	for phase := range strings.SplitSeq(c.String("phases"), ",") {
 		o.Phases = append(o.Phases, profile.Phase(phase))
 	}

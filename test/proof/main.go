@@ -56,7 +56,7 @@ func main() {
 func run(ctx context.Context) error {
 	p := &proof{}
 	var list, only, runtimes, output string
-	var mutate, overhead bool
+	var mutate, overhead, floors bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
@@ -65,6 +65,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&output, "o", "", "write the table to this `file`, whole or not at all")
 	flag.BoolVar(&mutate, "mutations", false, "take one call after the other out of the exact profile instead")
 	flag.BoolVar(&overhead, "overhead", false, "compare record with a plain run instead")
+	flag.BoolVar(&floors, "floors", false, "measure what the runtimes' own init needs instead, as JSON")
 	flag.Parse()
 	p.runtimes = strings.Split(runtimes, ",")
 	data, err := os.ReadFile(list)
@@ -95,7 +96,11 @@ func run(ctx context.Context) error {
 	if overhead {
 		prove = p.overhead
 	}
-	p.head()
+	if floors {
+		prove = p.floors
+	} else {
+		p.head()
+	}
 	if err := prove(ctx, workloads); err != nil || output == "" {
 		return err
 	}

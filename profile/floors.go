@@ -1,0 +1,72 @@
+package profile
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Floor is what an OCI runtime's own init calls under the filter, before it executes the workload. It differs by runtime,
+// version and noNewPrivileges, and a profile made under one fails to start under another.
+type Floor struct {
+	Runtime         Runtime    `json:"runtime"`
+	NoNewPrivileges bool       `json:"noNewPrivileges"`
+	ABI             specs.Arch `json:"abi"`
+	Runs            int        `json:"runs"` // that measured it
+	Calls           []string   `json:"calls"`
+}
+
+// The data is measured: make floors writes it anew.
+//
+//go:embed floors.json
+var floorsJSON []byte
+
+// Floors returns the measured floors.
+func Floors() ([]Floor, error) {
+	var all []Floor
+	if err := strictJSON(floorsJSON, &all); err != nil {
+		return nil, fmt.Errorf("decode floors.json: %w", err)
+	}
+	return all, nil
+}
+
+// EncodeFloors writes floors as floors.json has them.
+func EncodeFloors(floors []Floor) ([]byte, error) {
+	data, err := json.MarshalIndent(floors, "", "  ")
+	return append(data, '\n'), err
+}
+
+// floorsFor returns the floors of a runtime as users name it: runc, runc@1.1 or runc@1.1.5. With always set they are those
+// of containers that set noNewPrivileges, without it those of all.
+func floorsFor(name string, nnp bool) ([]Floor, error) {
+	all, err := Floors()
+	if err != nil {
+		return nil, err
+	}
+	kind, version, _ := strings.Cut(name, "@")
+	found := slices.DeleteFunc(slices.Clone(all), func(f Floor) bool {
+		return f.Runtime.Name != kind || !versionMatches(f.Runtime.Version, version) || nnp && !f.NoNewPrivileges
+	})
+	if len(found) == 0 {
+		var known []string
+		for _, f := range all {
+			known = append(known, f.Runtime.Name+"@"+f.Runtime.Version)
+		}
+		return nil, fmt.Errorf("the needs of %s were not measured (known: %s): record under it, or measure it with make floors",
+			name, strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", "))
+	}
+	return found, nil
+}
+
+// versionMatches tells whether a full version, 1.1.5+ds1, belongs to the one that was asked for, 1.1 or 1.1.5.
+func versionMatches(full, asked string) bool {
+	if asked == "" || full == asked {
+		return true
+	}
+	rest, ok := strings.CutPrefix(full, asked)
+	return ok && !('0' <= rest[0] && rest[0] <= '9')
+}
