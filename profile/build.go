@@ -231,7 +231,7 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 		phase Phase
 		target
 	}
-	runs, callers := map[key]map[string]bool{}, map[key]string{}
+	runs, callers := map[key]map[string]bool{}, map[key]Caller{}
 	all := map[string]bool{}
 	for _, r := range recordings {
 		for _, run := range r.Runs {
@@ -249,8 +249,8 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 				runs[k][id] = true
 			}
 			for _, c := range s.Callers {
-				if callers[k] == "" || c.Comm < callers[k] {
-					callers[k] = c.Comm
+				if old, ok := callers[k]; !ok || compareCallers(c, old) < 0 {
+					callers[k] = c
 				}
 			}
 		}
@@ -268,7 +268,7 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 			case PhaseExec:
 				text = "made by a process that joined the container"
 			}
-			seen = append(seen, observation{k.target, Reason{Kind: kind, Text: fmt.Sprintf("%s in %d of %d runs", text, len(in), len(all)), Caller: callers[k]}})
+			seen = append(seen, observation{k.target, Reason{Kind: kind, Text: fmt.Sprintf("%s in %d of %d runs", text, len(in), len(all)), Caller: callers[k].String()}})
 		}
 	}
 	return seen

@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -67,19 +66,6 @@ func encode(t testing.TB, r *Recording) string {
 		t.Fatal(err)
 	}
 	return b.String()
-}
-
-func TestNewerNamesAreTheKernels(t *testing.T) {
-	for nr, name := range map[uint32]string{unix.SYS_FILE_GETATTR: "file_getattr", unix.SYS_FILE_SETATTR: "file_setattr", unix.SYS_LISTNS: "listns", unix.SYS_RSEQ_SLICE_YIELD: "rseq_slice_yield"} {
-		for _, abi := range ABIs() {
-			if got := Name(abi, nr); got != name {
-				t.Errorf("%s %d is %q, want %q", abi, nr, got, name)
-			}
-			if got, ok := Number(abi, name); !ok || got != nr {
-				t.Errorf("%s %s is %d, want %d", abi, name, got, nr)
-			}
-		}
-	}
 }
 
 func TestNamesAndNumbersAgree(t *testing.T) {

@@ -107,7 +107,31 @@ type Denied struct {
 
 // Caller is who made the call first.
 type Caller struct {
-	Comm string `json:"comm"`
+	Comm  string   `json:"comm"`
+	Exe   string   `json:"exe,omitempty"`   // last part of the executable's path, at most 31 bytes
+	PCs   []uint64 `json:"pcs,omitempty"`   // the user stack, innermost first, where nobody has resolved it
+	Stack []string `json:"stack,omitempty"` // the same as functions
+	Test  string   `json:"test,omitempty"`  // the test function on the stack
+}
+
+// String names the caller as reports do: the innermost function that is not the way into the kernel, and the test.
+func (c Caller) String() string {
+	name := c.Comm
+	for _, f := range c.Stack {
+		if !strings.HasPrefix(f, "syscall.") && !strings.HasPrefix(f, "internal/runtime/") && !strings.HasPrefix(f, "golang.org/x/sys/unix.") {
+			name = f
+			break
+		}
+	}
+	if c.Test != "" && !strings.HasSuffix(name, "."+c.Test) {
+		name += " <- " + c.Test
+	}
+	return name
+}
+
+// compareCallers puts the callers that say most first.
+func compareCallers(a, b Caller) int {
+	return cmp.Or(cmp.Compare(min(len(b.Test), 1), min(len(a.Test), 1)), cmp.Compare(a.String(), b.String()), cmp.Compare(a.Exe, b.Exe), slices.Compare(a.Stack, b.Stack), slices.Compare(a.PCs, b.PCs))
 }
 
 // Unknown is a number that has no name here, so that no profile can list it.
@@ -273,7 +297,7 @@ func (r *Recording) sort() {
 		s := &r.Syscalls[i]
 		s.Name = Name(s.ABI, s.Nr)
 		slices.Sort(s.Runs)
-		slices.SortFunc(s.Callers, func(a, b Caller) int { return cmp.Compare(a.Comm, b.Comm) })
+		slices.SortFunc(s.Callers, compareCallers)
 	}
 	slices.SortFunc(r.Syscalls, func(a, b Syscall) int { return cmp.Compare(a.key(), b.key()) })
 	slices.SortFunc(r.Unknown, func(a, b Unknown) int {
@@ -338,6 +362,9 @@ func Merge(recordings ...*Recording) (*Recording, error) {
 	return &m, nil
 }
 
+// maxCallers is how many first callers of a call a recording of many runs keeps.
+const maxCallers = 8
+
 func mergeCall(calls map[string]Syscall, s Syscall) {
 	old, ok := calls[s.key()]
 	if !ok {
@@ -345,7 +372,10 @@ func mergeCall(calls map[string]Syscall, s Syscall) {
 		old.Runs, old.Callers = nil, nil
 	}
 	old.Runs = union(old.Runs, s.Runs, func(a, b string) int { return cmp.Compare(a, b) })
-	old.Callers = union(old.Callers, s.Callers, func(a, b Caller) int { return cmp.Compare(a.Comm, b.Comm) })
+	old.Callers = slices.Concat(old.Callers, s.Callers)
+	slices.SortFunc(old.Callers, compareCallers)
+	old.Callers = slices.CompactFunc(old.Callers, func(a, b Caller) bool { return compareCallers(a, b) == 0 })
+	old.Callers = old.Callers[:min(len(old.Callers), maxCallers)]
 	if s.Denied != nil {
 		first := *old.Denied
 		if cmp.Or(cmp.Compare(s.Denied.Order, first.Order), slices.Compare(s.Denied.Args[:], first.Args[:])) < 0 {

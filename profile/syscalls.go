@@ -15,8 +15,8 @@ var tables = []struct {
 }{
 	{specs.ArchX86_64, arch.X86_64},
 	{specs.ArchX86, arch.I386},
-	{specs.ArchX32, arch.X32},
-	{specs.ArchAARCH64, arch.AARCH64},
+	{specs.ArchX32, without(arch.X32, notX32)},
+	{specs.ArchAARCH64, without(arch.AARCH64, notAARCH64)},
 	{specs.ArchARM, arch.ARM},
 }
 
@@ -27,6 +27,30 @@ var newer = map[uint32]string{
 	469: "file_setattr",
 	470: "listns",
 	471: "rseq_slice_yield",
+}
+
+// notX32 tells numbers that the library lists and x32 does not have: where a call has a number of its own there (512 and
+// above), that of x86-64 is not one. Source: the kernel's arch/x86/entry/syscalls/syscall_64.tbl, lines marked "64".
+func notX32(nr int) bool {
+	return slices.Contains([]int{
+		13, 15, 16, 19, 20, 45, 46, 47, 54, 55, 59, 101, 127, 128, 129, 131, 134, 156, 174, 177, 178, 180, 205, 206, 209, 211, 214, 215, 222, 236, 244, 246, 247,
+		273, 274, 278, 279, 295, 296, 297, 299, 307, 310, 311, 322, 327, 328, 453,
+	}, nr)
+}
+
+// notAARCH64 tells the calls with 64-bit times of 32-bit ABIs, which the library lists since they stand in the header that
+// arm64 shares. Source: include/uapi/asm-generic/unistd.h, __BITS_PER_LONG == 32.
+func notAARCH64(nr int) bool { return nr >= 403 && nr <= 423 }
+
+func without(all *arch.Info, not func(int) bool) *arch.Info {
+	few := *all
+	few.SyscallNumbers, few.SyscallNames = map[int]string{}, map[string]int{}
+	for nr, name := range all.SyscallNumbers {
+		if !not(nr) {
+			few.SyscallNumbers[nr], few.SyscallNames[name] = name, nr
+		}
+	}
+	return &few
 }
 
 // ABIs returns the ABIs whose calls have names here, in the order in which profiles list them.

@@ -18,8 +18,11 @@ func buildCommand() *cli.Command {
 		Usage:     "reduce recordings to a minimal profile, and explain every entry of it",
 		ArgsUsage: "RECORDING...",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "o", Value: "profile.json", Usage: "write the profile to `FILE`; - is standard output"},
+			&cli.StringFlag{Name: "o", Value: "profile.json", Usage: "write the profile to `FILE`; - is standard output; with --format artifact to the directory"},
 			&cli.StringFlag{Name: "why", Usage: "write the reasons to `FILE`; - is standard output"},
+			&cli.StringFlag{Name: "format", Value: "oci", Usage: "`oci` (runtime-spec), docker, podman, spo, pod or artifact"},
+			&cli.StringFlag{Name: "name", Usage: "`NAME` of the SeccompProfile, the pod's profile or the artifact (default: the recorded package's)"},
+			&cli.StringFlag{Name: "push", Usage: "with --format artifact: push it to `REFERENCE` in a registry"},
 			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "`robust` or exact"},
 			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
 			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
@@ -40,10 +43,8 @@ func build(c *cli.Context) error {
 	if !c.Args().Present() {
 		return fmt.Errorf("no recording: see seccompgen build --help")
 	}
-	for _, name := range []string{"o", "why"} {
-		if err := checkOutput(c.String(name)); err != nil {
-			return err
-		}
+	if err := checkFormat(c); err != nil {
+		return err
 	}
 	o := profile.BuildOptions{Policy: profile.Policy(c.String("policy")), Deny: c.String("deny"), AllowIncomplete: c.Bool("allow-incomplete"), NoNewPrivileges: c.Bool("no-new-privileges")}
 	if c.IsSet("for") {
@@ -81,13 +82,7 @@ func build(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := writeOutput(c.App.Writer, c.String("o"), func(w io.Writer) error {
-		data, err := profile.Encode(p)
-		if err == nil {
-			_, err = w.Write(data)
-		}
-		return err
-	}); err != nil {
+	if err := writeProfile(c, p, why, recordings[0]); err != nil {
 		return err
 	}
 	if c.IsSet("why") {

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Name:                      "seccompgen",
 		Usage:                     "make seccomp profiles from a program's own tests, and prove them",
 		Version:                   version(),
-		Commands:                  []*cli.Command{recordCommand(), buildCommand(), verifyCommand(), statusCommand(), featuresCommand()},
+		Commands:                  []*cli.Command{recordCommand(), buildCommand(), verifyCommand(), explainCommand(), diffCommand(), inspectCommand(), statusCommand(), featuresCommand()},
 		Writer:                    stdout,
 		ErrWriter:                 stderr,
 		HideHelpCommand:           true,
@@ -96,13 +96,16 @@ func flagsFirst(app *cli.App, args []string) []string {
 		}
 		flags = append(flags, args[i])
 		f := slices.IndexFunc(cmd.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
-		if hasValue || f < 0 || i+1 == len(args) {
+		if hasValue || f < 0 {
 			continue
 		}
-		if _, isBool := cmd.Flags[f].(*cli.BoolFlag); !isBool {
-			i++
-			flags = append(flags, args[i])
+		if _, isBool := cmd.Flags[f].(*cli.BoolFlag); isBool {
+			continue
 		}
+		if i++; i == len(args) {
+			return slices.Concat(args[:2], flags) // its value is missing, and "--" is not it
+		}
+		flags = append(flags, args[i])
 	}
 	return slices.Concat(args[:2], flags, []string{"--"}, words)
 }

@@ -20,7 +20,7 @@ func TestFlagsFirst(t *testing.T) {
 		"dash":            {[]string{"s", "x", "-", "-o", "-"}, []string{"s", "x", "-o", "-", "--", "-"}},
 		"unknown flag":    {[]string{"s", "x", "a", "--what", "b"}, []string{"s", "x", "--what", "--", "a", "b"}},
 		"value is a flag": {[]string{"s", "x", "-o", "-b"}, []string{"s", "x", "-o", "-b", "--"}},
-		"value missing":   {[]string{"s", "x", "a", "-o"}, []string{"s", "x", "-o", "--", "a"}},
+		"value missing":   {[]string{"s", "x", "a", "-o"}, []string{"s", "x", "-o"}},
 	} {
 		if diff := cmp.Diff(c.want, flagsFirst(app, c.in)); diff != "" {
 			t.Errorf("%s: %s", name, diff)

@@ -48,6 +48,11 @@ func record(c *cli.Context) (err error) {
 			return err
 		}
 		r.Static = static
+		if w.bundle.Binary != "" {
+			if err := resolve(r, w.bundle.Binary); err != nil {
+				return err
+			}
+		}
 		before := 0
 		if all == nil {
 			all = r

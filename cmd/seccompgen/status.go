@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -118,7 +119,8 @@ func abort(c *cli.Context) error {
 		return err
 	}
 	for _, r := range list {
-		if r.State == tracer.Ended && !c.Bool("all") {
+		// Those of sessions go with their sessions: one that lives is about to collect.
+		if r.State == tracer.Ended && !c.Bool("all") && !strings.HasPrefix(r.Options.Output, container.Root+"/") {
 			ended(r.ID, tracer.Abort(r.ID))
 		}
 	}

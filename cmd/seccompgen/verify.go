@@ -25,7 +25,7 @@ func verifyCommand() *cli.Command {
 		Usage:     "run the workload under a profile: zero denials and the same test results, or who was denied what",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
 		Flags: append(workloadFlags(),
-			&cli.StringFlag{Name: "profile", Required: true, Usage: "the profile to verify, runtime-spec linux.seccomp, in `FILE`"},
+			&cli.StringFlag{Name: "profile", Usage: "the profile to verify, runtime-spec linux.seccomp, in `FILE`"},
 			&cli.StringFlag{Name: "recording", Usage: "compare test results with those in `FILE` (default: a control run without the profile)"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what the workload prints"}),
@@ -34,6 +34,9 @@ func verifyCommand() *cli.Command {
 }
 
 func verifyAction(c *cli.Context) (err error) {
+	if !c.IsSet("profile") { // a required flag would print the usage to standard output
+		return errors.New("no profile: give --profile FILE: see seccompgen verify --help")
+	}
 	p, err := readFile(c.String("profile"), profile.ReadProfile)
 	if err != nil {
 		return err

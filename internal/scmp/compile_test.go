@@ -1,92 +1,19 @@
 package scmp
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"math/bits"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	libseccomp "github.com/seccomp/libseccomp-golang"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
 )
-
-// machine runs a filter without a kernel.
-type machine struct{ vm *bpf.VM }
-
-func newMachine(t testing.TB, program []unix.SockFilter) machine {
-	t.Helper()
-	var raw []bpf.RawInstruction
-	for _, i := range program {
-		raw = append(raw, bpf.RawInstruction{Op: i.Code, Jt: i.Jt, Jf: i.Jf, K: i.K})
-	}
-	instructions, ok := bpf.Disassemble(raw)
-	if !ok {
-		t.Fatal("the filter has instructions that the machine does not know")
-	}
-	vm, err := bpf.NewVM(instructions)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return machine{vm}
-}
-
-// run evaluates the filter on a struct seccomp_data. The machine loads big-endian words, the kernel the host's.
-func (m machine) run(t testing.TB, audit, nr uint32, args [6]uint64) uint32 {
-	t.Helper()
-	data := make([]byte, 64)
-	binary.BigEndian.PutUint32(data[offsetNr:], nr)
-	binary.BigEndian.PutUint32(data[offsetArch:], audit)
-	for i, a := range args {
-		low, high := uint32(a), uint32(a>>32)
-		if !littleEndian {
-			low, high = high, low
-		}
-		binary.BigEndian.PutUint32(data[offsetArgs+8*i:], low)
-		binary.BigEndian.PutUint32(data[offsetArgs+8*i+4:], high)
-	}
-	v, err := m.vm.Run(data)
-	if err != nil {
-		t.Fatalf("run the filter on call %d: %v", nr, err)
-	}
-	return uint32(v)
-}
-
-var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
-
-// returned is a verdict as a filter returns it.
-func returned(t testing.TB, v profile.Verdict) uint32 {
-	t.Helper()
-	switch v.Action {
-	case specs.ActKillThread:
-		return unix.SECCOMP_RET_KILL_THREAD
-	case specs.ActKillProcess:
-		return unix.SECCOMP_RET_KILL_PROCESS
-	case specs.ActTrap:
-		return unix.SECCOMP_RET_TRAP
-	case specs.ActErrno:
-		return unix.SECCOMP_RET_ERRNO | uint32(v.Errno)
-	case specs.ActTrace:
-		return unix.SECCOMP_RET_TRACE | uint32(v.Errno)
-	case specs.ActAllow:
-		return unix.SECCOMP_RET_ALLOW
-	case specs.ActLog:
-		return unix.SECCOMP_RET_LOG
-	case specs.ActNotify:
-		return unix.SECCOMP_RET_USER_NOTIF
-	}
-	t.Fatalf("no return value for %+v", v)
-	return 0
-}
 
 // goldens returns the golden profiles, Docker's default profile for some sets of capabilities, and made ones with every
 // kind of rule.
@@ -126,6 +53,8 @@ func goldens(t testing.TB) map[string]*specs.LinuxSeccomp {
 			{"names":["kill"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":15,"op":"SCMP_CMP_GT"}]},
 			{"names":["clone"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":2114060288,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}]},
 			{"names":["mmap"],"action":"SCMP_ACT_ALLOW","args":[{"index":2,"value":4,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"},{"index":3,"value":2,"valueTwo":2,"op":"SCMP_CMP_MASKED_EQ"}]}]}`,
+		"value outside the mask": `{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+			{"names":["prctl"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":2,"valueTwo":6,"op":"SCMP_CMP_MASKED_EQ"}]}]}`,
 		"sockets": `{"defaultAction":"SCMP_ACT_KILL_PROCESS","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
 			{"names":["bind","accept4","semop","shmat"],"action":"SCMP_ACT_ALLOW"},{"names":["socketpair"],"action":"SCMP_ACT_TRAP"},
 			{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]},
@@ -141,11 +70,7 @@ func goldens(t testing.TB) map[string]*specs.LinuxSeccomp {
 			{"names":["ioctl"],"action":"SCMP_ACT_ALLOW"},{"names":["ioctl"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":21505,"op":"SCMP_CMP_EQ"}]}]}`,
 		"many": many(),
 	} {
-		var p specs.LinuxSeccomp
-		if err := json.Unmarshal([]byte(text), &p); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		all[name] = &p
+		all[name] = parse(t, text)
 	}
 	return all
 }
@@ -159,7 +84,7 @@ func many() string {
 			continue
 		}
 		s := specs.LinuxSyscall{Names: []string{name}, Action: specs.ActAllow}
-		if nr%3 == 0 {
+		if nr%3 == 0 && !strings.HasPrefix(name, "msg") { // see TestCheckFindsTheLibrarysMistake
 			s.Args = []specs.LinuxSeccompArg{{Index: uint(nr % 6), Value: uint64(nr), Op: specs.OpEqualTo}}
 		}
 		p.Syscalls = append(p.Syscalls, s)
@@ -174,126 +99,85 @@ func many() string {
 // What the JSON says is what the kernel gets: the filter that libseccomp makes answers every number of every ABI as the
 // profile says by name, under crun as it is and under runc with runc's own instructions before it.
 func TestFilterSaysWhatTheProfileSays(t *testing.T) {
-	native, err := Native()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, p := range goldens(t) {
 		for _, stub := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/stub=%v", name, stub), func(t *testing.T) {
-				program, err := Compile(p, stub)
+				wrong, err := Check(p, stub)
 				if err != nil {
 					t.Fatal(err)
 				}
-				m := newMachine(t, program)
-				r := profile.Resolve(known(p), native)
-				calls := 0
-				for _, abi := range append(profile.ABIs(), "s390x", "riscv64") {
-					audit, ok := profile.AuditArch(abi)
-					if !ok {
-						audit = map[specs.Arch]uint32{"s390x": 0x80000016, "riscv64": 0xc00000f3}[abi]
-					}
-					top, stubbed := highest(t, p, abi, native)
-					for nr := range uint32(601) {
-						for _, args := range vectors(p, profile.Name(abi, nr)) {
-							raw := nr
-							if abi == specs.ArchX32 {
-								raw |= x32Bit
-							}
-							want := returned(t, r.Decide(abi, raw, args))
-							if stub && stubbed && raw > top {
-								want = retEnosys
-							}
-							if got := m.run(t, audit, raw, args); got != want {
-								t.Errorf("%s %d %s %#x: the filter returns %#x, the profile says %#x", abi, nr, profile.Name(abi, nr), args, got, want)
-								if calls++; calls > 10 {
-									t.FailNow()
-								}
-							}
-						}
-					}
+				for _, w := range wrong[:min(len(wrong), 10)] {
+					t.Error(w)
 				}
 			})
 		}
 	}
 }
 
-// known leaves out the names that this libseccomp does not know, as it does itself.
-func known(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
-	k := *p
-	k.Syscalls = nil
-	for _, s := range p.Syscalls {
-		s.Names = slices.DeleteFunc(slices.Clone(s.Names), func(name string) bool {
-			_, err := libseccomp.GetSyscallFromName(name)
-			return err != nil
-		})
-		k.Syscalls = append(k.Syscalls, s)
+// -1 is what a tracer sets to skip a call: it is no x32 call, though its bit 30 is set.
+func TestMinusOneIsRefused(t *testing.T) {
+	for name, p := range goldens(t) {
+		if p.DefaultAction == specs.ActLog {
+			continue
+		}
+		program, err := Compile(p, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := newMachine(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, abi := range profile.ABIs() {
+			audit, _ := profile.AuditArch(abi)
+			got, err := m.run(audit, 1<<32-1, [6]uint64{})
+			if err != nil || got == unix.SECCOMP_RET_ALLOW || got == unix.SECCOMP_RET_LOG {
+				t.Errorf("%s: %s -1: %s, %v", name, abi, Returned(got), err)
+			}
+		}
 	}
-	return &k
 }
 
-// highest returns the highest number that the profile lists on an ABI, as libseccomp counts, and whether runc answers
-// ENOSYS above it.
-func highest(t *testing.T, p *specs.LinuxSeccomp, abi, native specs.Arch) (uint32, bool) {
-	t.Helper()
-	if abi != native && !slices.Contains(p.Architectures, abi) || slices.Contains([]specs.LinuxSeccompAction{specs.ActAllow, specs.ActLog, specs.ActTrace}, p.DefaultAction) {
-		return 0, false
-	}
-	arch, err := scmpArch(abi)
+// libseccomp 2.5.4 compiles this profile to a filter that allows ipc(MSGSND) on i386 for a third argument of 1 also: the
+// comparison with 1 that socketcall and ipc share is reached with another argument in the accumulator.
+func TestCheckFindsTheLibrarysMistake(t *testing.T) {
+	p := parse(t, `{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86"],"syscalls":[
+		{"names":["socket","accept","bind","listen","semop"],"action":"SCMP_ACT_ALLOW"},
+		{"names":["msgsnd"],"action":"SCMP_ACT_ALLOW","args":[{"index":3,"value":69,"op":"SCMP_CMP_EQ"}]}]}`)
+	wrong, err := Check(p, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	top := libseccomp.ScmpSyscall(0)
-	for _, s := range p.Syscalls {
-		for _, name := range s.Names {
-			if nr, err := libseccomp.GetSyscallFromNameByArch(name, arch); err == nil {
-				top = max(top, nr)
-			}
-		}
+	if Version() != "2.5.4" {
+		t.Skipf("known of libseccomp 2.5.4, this is %s, with %d mismatches", Version(), len(wrong))
 	}
-	return uint32(top), top != 0
+	if len(wrong) != 1 || wrong[0].Name != "ipc" || wrong[0].Filter != "allowed" || wrong[0].Profile != "EPERM" {
+		t.Errorf("got %v, want ipc allowed instead of EPERM", wrong)
+	}
 }
 
-// vectors returns arguments at and around every value that the profile's conditions name, for the calls that have some,
-// and for the calls through which i386 makes them.
-func vectors(p *specs.LinuxSeccomp, name string) [][6]uint64 {
-	all := [][6]uint64{{}, {1, 1, 1, 1, 1, 1}}
-	if name == "socketcall" || name == "ipc" {
-		for call := range uint64(26) {
-			for _, rest := range []uint64{0, 1, 2} {
-				all = append(all, [6]uint64{call, rest, rest, rest, rest, rest}, [6]uint64{call | 1<<32, rest, 2, rest}, [6]uint64{call, 1, 2})
-			}
-		}
-		return all
-	}
-	var values [6][]uint64
-	for _, s := range p.Syscalls {
-		if !slices.Contains(s.Names, name) {
-			continue
-		}
-		for _, a := range s.Args {
-			for _, v := range []uint64{a.Value, a.ValueTwo, a.Value | a.ValueTwo} {
-				values[a.Index] = append(values[a.Index], v-1, v, v+1, v|1<<32, uint64(int64(int32(v))), ^v, v<<32|v, v^1<<31)
-			}
-			for m := a.Value; a.Op == specs.OpMaskedEqual && m != 0; m &= m - 1 {
-				values[a.Index] = append(values[a.Index], a.ValueTwo^1<<bits.TrailingZeros64(m))
-			}
+func TestCompileRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"defaultAction":"SCMP_ACT_NOTIFY"}`:                                                                                                            "cannot be the default action",
+		`{"defaultAction":"SCMP_ACT_SHOUT"}`:                                                                                                             `action "SCMP_ACT_SHOUT" is not known`,
+		`{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_VAX"]}`:                                                                           `architecture "SCMP_ARCH_VAX" is not known`,
+		`{"defaultAction":"SCMP_ACT_ERRNO","flags":["LOUD"]}`:                                                                                            "flag LOUD: not known to runc",
+		`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read","write"],"action":"SCMP_ACT_NOTIFY"}]}`:                                          "cannot be used for write",
+		`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"op":"LIKE"}]}]}`:                  `call "read": operator "LIKE"`,
+		`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW","args":[{"index":6,"op":"SCMP_CMP_EQ"}]}]}`:           "argument 6",
+		`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW","args":[{"index":9,"op":"SCMP_CMP_EQ","value":1}]}]}`: "argument 9",
+	} {
+		if _, err := Compile(parse(t, text), true); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", text, err, want)
 		}
 	}
-	for i := range values {
-		if values[i] != nil {
-			values[i] = append(values[i], 0, 1<<63, 1<<64-1)
-			slices.Sort(values[i])
-			values[i] = slices.Compact(values[i])
-			var more [][6]uint64
-			for _, args := range all {
-				for _, v := range values[i] {
-					args[i] = v
-					more = append(more, args)
-				}
-			}
-			all = more
-		}
+}
+
+func parse(t testing.TB, text string) *specs.LinuxSeccomp {
+	t.Helper()
+	var p specs.LinuxSeccomp
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		t.Fatalf("%s: %v", text, err)
 	}
-	return all
+	return &p
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	libseccomp "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
@@ -29,8 +28,7 @@ const retEnosys = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 // orders the architectures by chance; here they are sorted. A profile with defaultErrnoRet 38 gets the stub too: runc means
 // to leave it out, but compares with the whole return value.
 func enosysStub(p *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
-	switch p.DefaultAction {
-	case specs.ActAllow, specs.ActLog, specs.ActTrace:
+	if permissive(p.DefaultAction) {
 		return nil, nil
 	}
 	native, err := Native()
@@ -39,17 +37,9 @@ func enosysStub(p *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 	}
 	highest := map[uint32]map[specs.Arch]uint32{} // by AUDIT_ARCH
 	for _, name := range append(slices.Clone(p.Architectures), native) {
-		arch, err := scmpArch(name)
+		top, err := topNumber(p, name)
 		if err != nil {
 			return nil, err
-		}
-		var top libseccomp.ScmpSyscall
-		for _, s := range p.Syscalls {
-			for _, n := range s.Names {
-				if nr, err := libseccomp.GetSyscallFromNameByArch(n, arch); err == nil {
-					top = max(top, nr)
-				}
-			}
 		}
 		if top == 0 {
 			continue
@@ -96,6 +86,11 @@ func enosysStub(p *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 		tail = append([]unix.SockFilter{test(unix.BPF_JEQ, audit, uint8(len(tail)-starts[audit]), 0)}, tail...)
 	}
 	return append([]unix.SockFilter{load(offsetArch)}, tail...), nil
+}
+
+// permissive tells the default actions for which runc adds nothing: a tracer is taken to know what to do.
+func permissive(action specs.LinuxSeccompAction) bool {
+	return action == specs.ActAllow || action == specs.ActLog || action == specs.ActTrace
 }
 
 func load(offset uint32) unix.SockFilter {

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/urfave/cli/v2"
+
+	"github.com/seccompgen/seccompgen/internal/scmp"
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+func diffCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "diff",
+		Usage:     "tell what a new profile lets through that an old one does not, and the other way round; exit 2 if it is wider",
+		ArgsUsage: "OLD NEW",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "`text` or markdown, for a pull request"},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+		},
+		Action: diff,
+	}
+}
+
+func diff(c *cli.Context) error {
+	if err := noRest(c); err != nil {
+		return err
+	}
+	if c.NArg() != 2 {
+		return fmt.Errorf("give two profiles, OLD and NEW: see seccompgen diff --help")
+	}
+	show, ok := map[string]func(io.Writer, *profile.Difference) error{"text": printDiff, "markdown": printDiffMarkdown}[c.String("format")]
+	if !ok {
+		return fmt.Errorf("format %q is not one of text, markdown", c.String("format"))
+	}
+	before, _, err := readProfile(c.Args().Get(0))
+	if err != nil {
+		return err
+	}
+	after, _, err := readProfile(c.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	native, err := scmp.Native()
+	if err != nil {
+		return err
+	}
+	d := profile.Diff(before, after, native)
+	if c.Bool("json") {
+		show = func(to io.Writer, d *profile.Difference) error { return printJSON(to, d) }
+	}
+	if err := show(c.App.Writer, d); err != nil {
+		return fmt.Errorf("print the difference: %w", err)
+	}
+	if d.Wider {
+		return negative{fmt.Sprintf("%s is wider than %s: %s", c.Args().Get(1), c.Args().Get(0), plural(d.Count(profile.Wider), "change"))}
+	}
+	return nil
+}
+
+func printJSON(to io.Writer, v any) error {
+	e := json.NewEncoder(to)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func summary(d *profile.Difference) string {
+	if len(d.Changes) == 0 {
+		return "the profiles mean the same"
+	}
+	return fmt.Sprintf("%d wider, %d narrower, %d changed otherwise", d.Count(profile.Wider), d.Count(profile.Narrower), d.Count(profile.Changed))
+}
+
+func printDiff(to io.Writer, d *profile.Difference) error {
+	if len(d.Changes) > 0 {
+		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "CHANGE\tWHAT\tABI\tOLD\tNEW\tNOTE")
+		for _, c := range d.Changes {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Kind, subject(c), orDash(abiList(c.ABIs)), c.Old, c.New, orDash(c.Note))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(to, summary(d))
+	return err
+}
+
+func printDiffMarkdown(to io.Writer, d *profile.Difference) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "**seccomp profile: %s**\n", summary(d))
+	for _, kind := range []struct{ name, text string }{
+		{profile.Wider, "Wider: lets more through"}, {profile.Narrower, "Narrower: lets less through"}, {profile.Changed, "Changed: other answers"},
+	} {
+		if d.Count(kind.name) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n#### %s\n\n| what | ABI | old | new | note |\n|---|---|---|---|---|\n", kind.text)
+		for _, c := range d.Changes {
+			if c.Kind == kind.name {
+				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", cell("`"+subject(c)+"`"), cell(abiList(c.ABIs)), cell(c.Old), cell(c.New), cell(c.Note))
+			}
+		}
+	}
+	_, err := to.Write(b.Bytes())
+	return err
+}
+
+// cell keeps a text within its cell.
+func cell(text string) string {
+	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace(text)
+}
+
+func subject(c profile.Change) string {
+	switch {
+	case c.What == "call":
+		return c.Name
+	case c.Name == "":
+		return "(" + c.What + ")"
+	}
+	return "(" + c.What + ") " + c.Name
+}
+
+func abiList(abis []specs.Arch) string {
+	var all []string
+	for _, abi := range abis {
+		all = append(all, strings.TrimPrefix(string(abi), "SCMP_ARCH_"))
+	}
+	return strings.Join(all, " ")
+}
+
+// readProfile reads a profile in runtime-spec's format or in Docker's, which it resolves for this host and for Docker's
+// default capabilities. It returns the bytes too.
+func readProfile(path string) (*specs.LinuxSeccomp, []byte, error) {
+	f, err := openInput(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	p, err := profile.ReadProfile(bytes.NewReader(data))
+	if err != nil && isDockers(data) {
+		p, err = seccomp.LoadProfile(string(data), dockerSpec())
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, data, nil
+}
+
+// isDockers tells whether a profile has keys of Docker's format.
+func isDockers(data []byte) bool {
+	var keys struct {
+		DefaultAction specs.LinuxSeccompAction `json:"defaultAction"`
+		ArchMap       json.RawMessage          `json:"archMap"`
+		Syscalls      []map[string]json.RawMessage
+	}
+	if json.Unmarshal(data, &keys) != nil || keys.DefaultAction == "" {
+		return false
+	}
+	for _, s := range keys.Syscalls {
+		for _, key := range []string{"comment", "includes", "excludes", "name"} {
+			if _, has := s[key]; has {
+				return true
+			}
+		}
+	}
+	return keys.ArchMap != nil
+}
+
+// dockerSpec has the capabilities that Docker gives to containers by default (moby, daemon/pkg/oci/caps/defaults.go).
+func dockerSpec() *specs.Spec {
+	caps := []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP",
+		"CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+	}
+	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/urfave/cli/v2"
+
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+func explainCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "explain",
+		Usage:     "tell why a profile has each of its entries, or all about one system call",
+		ArgsUsage: "PROFILE [SYSCALL]",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "why", Usage: "the reasons, written by build --why, in `FILE` (default: why.json beside the profile)"},
+			&cli.StringFlag{Name: "compare", Usage: "compare with `docker`'s default profile, for Docker's default capabilities"},
+			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+		},
+		Action: explain,
+	}
+}
+
+func explain(c *cli.Context) error {
+	if err := noRest(c); err != nil {
+		return err
+	}
+	if err := noMoreThan(c, 2); err != nil {
+		return err
+	}
+	if !c.Args().Present() {
+		return errors.New("no profile: see seccompgen explain --help")
+	}
+	p, data, err := readProfile(c.Args().First())
+	if err != nil {
+		return err
+	}
+	if c.IsSet("compare") {
+		if c.NArg() > 1 {
+			return errors.New("--compare is for a whole profile: leave the system call out")
+		}
+		return compare(c, p)
+	}
+	why, err := readWhy(c, data)
+	if err != nil {
+		return err
+	}
+	if call := c.Args().Get(1); call != "" {
+		a, err := profile.About(p, why, call)
+		if err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return printJSON(c.App.Writer, a)
+		}
+		return printAnswer(c.App.Writer, a)
+	}
+	x := profile.Explain(p, why)
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, x)
+	}
+	return printExplanation(c.App.Writer, x)
+}
+
+// readWhy finds the reasons of a profile. Without any it returns nil, and says so.
+func readWhy(c *cli.Context, data []byte) (*profile.Why, error) {
+	path := c.String("why")
+	if !c.IsSet("why") {
+		if c.Args().First() == "-" {
+			return nil, nil
+		}
+		path = filepath.Join(filepath.Dir(c.Args().First()), "why.json")
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: no %s: reasons are not known (build --why writes them)\n", path)
+			return nil, nil
+		}
+	}
+	w, err := readFile(path, profile.ReadWhy)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Explains(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return w, nil
+}
+
+func printExplanation(to io.Writer, x *profile.Explanation) error {
+	t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "CALL\tABI\tANSWER\tKIND\tREASON\tFIRST CALLER")
+	for _, e := range x.Entries {
+		answer := entryAnswer(e)
+		if len(e.Reasons) == 0 {
+			fmt.Fprintf(t, "%s\t%s\t%s\t-\t-\t-\n", e.Name, abiList([]specs.Arch{e.ABI}), answer)
+		}
+		for i, r := range e.Reasons {
+			if i == 0 {
+				fmt.Fprintf(t, "%s\t%s\t%s", e.Name, abiList([]specs.Arch{e.ABI}), answer)
+			} else {
+				fmt.Fprint(t, "\t\t")
+			}
+			fmt.Fprintf(t, "\t%s\t%s\t%s\n", r.Kind, r.Text, orDash(r.Caller))
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(to, "\nevery other call: %s\n", x.Default)
+	if len(x.Untested) > 0 {
+		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "\nreachable and untested: the binary can make these, no run did, and they are refused\nCALL\tABI\tFUNCTIONS")
+		for _, u := range x.Untested {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", u.Name, abiList([]specs.Arch{u.ABI}), few(u.Functions))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	for _, u := range x.Unknown {
+		fmt.Fprintf(to, "number %d of %s was called and has no name: refused\n", u.Nr, abiList([]specs.Arch{u.ABI}))
+	}
+	return nil
+}
+
+func entryAnswer(e profile.Entry) string {
+	v := profile.Verdict{Action: e.Action}
+	if e.Errno != nil {
+		v.Errno = *e.Errno
+	} else if e.Action == specs.ActErrno || e.Action == specs.ActTrace {
+		v.Errno = 1
+	}
+	return profile.Rule{Verdict: v, Args: e.Args}.String()
+}
+
+// few keeps a list of functions on a line: --json has all.
+func few(functions []string) string {
+	const most = 3
+	if len(functions) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(functions[:most], " "), len(functions)-most)
+	}
+	return orDash(strings.Join(functions, " "))
+}
+
+func printAnswer(to io.Writer, a *profile.Answer) error {
+	for _, o := range a.ABIs {
+		number := ""
+		if o.Nr != nil {
+			number = fmt.Sprintf(" (%d)", *o.Nr)
+		}
+		fmt.Fprintf(to, "%s on %s%s: %s\n  %s\n", a.Name, abiList([]specs.Arch{o.ABI}), number, o.Answer, o.Because)
+		for _, r := range o.Reasons {
+			fmt.Fprintf(to, "  %s: %s\n", r.Kind, r.Text)
+			if r.Caller != "" {
+				fmt.Fprintf(to, "    first caller: %s\n", r.Caller)
+			}
+		}
+		for _, f := range o.Functions {
+			fmt.Fprintf(to, "    %s\n", f)
+		}
+	}
+	return nil
+}
+
+func compare(c *cli.Context, p *specs.LinuxSeccomp) error {
+	if c.String("compare") != "docker" {
+		return fmt.Errorf("--compare %q: there is only docker; for another profile use seccompgen diff", c.String("compare"))
+	}
+	docker, err := seccomp.GetDefaultProfile(dockerSpec())
+	if err != nil {
+		return fmt.Errorf("resolve Docker's default profile: %w", err)
+	}
+	cmp := profile.Compare(p, docker)
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, cmp)
+	}
+	out := c.App.Writer
+	fmt.Fprintf(out, "%s allowed, Docker's default profile allows %d on the same ABIs: %d fewer\n", plural(cmp.Allowed, "call"), cmp.Other, cmp.Other-cmp.Allowed)
+	if len(cmp.Only) > 0 {
+		fmt.Fprintf(out, "allowed here and not by Docker's: %s\n", strings.Join(cmp.Only, ", "))
+	}
+	for _, list := range []struct {
+		title string
+		calls []profile.Dangerous
+	}{{"dangerous calls that Docker's allows and this profile closes", cmp.Closed}, {"dangerous calls that this profile leaves open", cmp.Open}} {
+		if len(list.calls) == 0 {
+			continue
+		}
+		fmt.Fprintf(out, "\n%s (%d):\n", list.title, len(list.calls))
+		t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+		for _, d := range list.calls {
+			fmt.Fprintf(t, "  %s\t%s\tDocker's: %s\n", d.Name, d.Why, d.Other)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
