@@ -42,48 +42,58 @@ func isBPFFS() (bool, error) {
 	return fs.Type == unix.BPF_FS_MAGIC, nil
 }
 
-// lock serialises all processes that change the pins. The kernel lets go of it when its holder dies.
+// lock serialises all processes that mount bpffs or change the pins, and makes sure that it is mounted. It is on the
+// directory above, which stays when bpffs goes; the kernel lets go of it when its holder dies.
 func lock() (*os.File, error) {
-	f, err := hold()
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%w: eBPF needs root, run this as root", ErrUnsupported)
+	}
+	f, err := os.Open(filepath.Dir(bpffs))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w (is /sys mounted?)", ErrUnsupported, err)
 	}
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", bpffs, err)
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	if err := mountBPFFS(); err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }
 
-// unlock lets go of bpffs, and unmounts it if that was our mount and nobody else uses it.
+// unlock unmounts bpffs if that was our mount and nobody uses it, and lets go of the lock.
 func unlock(f *os.File) error {
-	f.Close()
+	defer f.Close()
 	return unmountBPFFS()
 }
 
-// hold mounts bpffs if nobody has, and keeps it mounted while the file is open: see unmountBPFFS.
+// hold mounts bpffs if nobody has, and keeps it mounted while the file is open: that makes it busy.
 func hold() (*os.File, error) {
-	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: eBPF needs root, run this as root", ErrUnsupported)
+	l, err := lock()
+	if err != nil {
+		return nil, err
 	}
-	for {
-		if err := mountBPFFS(); err != nil {
-			return nil, err
-		}
-		f, err := os.Open(bpffs)
-		if err != nil {
-			return nil, fmt.Errorf("open bpffs: %w", err)
-		}
-		// The last one out may have unmounted it in between.
-		var fs unix.Statfs_t
-		if unix.Fstatfs(int(f.Fd()), &fs) == nil && fs.Type == unix.BPF_FS_MAGIC {
-			return f, nil
-		}
-		f.Close()
+	defer l.Close()
+	f, err := os.Open(bpffs)
+	if err != nil {
+		return nil, fmt.Errorf("open bpffs: %w", err)
 	}
+	return f, nil
+}
+
+// letGo undoes hold.
+func letGo(f *os.File) error {
+	f.Close()
+	l, err := lock()
+	if err != nil {
+		return err
+	}
+	return unlock(l)
 }
 
 // requireHost refuses hosts on which recording cannot work, in words that help. That they are root lock has seen.
@@ -110,8 +120,7 @@ func mountNS(pid int) (uint32, error) {
 	return uint32(st.Ino), nil
 }
 
-// unmountBPFFS takes away the mount that mountBPFFS made, if nobody uses it: whoever waits for the
-// lock, or holds it mounted, has it open, which makes it busy.
+// unmountBPFFS takes away the mount that mountBPFFS made, if nobody uses it. The caller has the lock.
 func unmountBPFFS() error {
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(bpffs))
 	if err != nil || len(mounts) == 0 || mounts[len(mounts)-1].Source != mountedBy {
@@ -126,8 +135,7 @@ func unmountBPFFS() error {
 			return nil
 		}
 	}
-	// EINVAL: somebody else of ours was faster.
-	if err := unix.Unmount(bpffs, 0); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINVAL) {
+	if err := unix.Unmount(bpffs, 0); err != nil && !errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("unmount bpffs: %w", err)
 	}
 	return nil

@@ -49,20 +49,11 @@ type recorderCall struct {
 	Err     uint32
 }
 
-type recorderControl struct {
-	_     structs.HostLayout
-	Armed uint64
-	Turn  uint64
-}
-
 type recorderDenial struct {
 	_     structs.HostLayout
-	Time  uint64
+	First recorderFirst
 	Count uint64
 	Args  [6]uint64
-	Pid   uint32
-	Tid   uint32
-	Comm  [16]uint8
 }
 
 type recorderDrop uint32
@@ -78,11 +69,13 @@ const (
 )
 
 type recorderFirst struct {
-	_    structs.HostLayout
-	Time uint64
-	Pid  uint32
-	Tid  uint32
-	Comm [16]uint8
+	_      structs.HostLayout
+	Time   uint64
+	Pid    uint32
+	Frames uint32
+	Comm   [16]uint8
+	Exe    [32]uint8
+	Stack  [24]uint64
 }
 
 type recorderJoin struct {
@@ -105,7 +98,7 @@ const (
 	recorderLimitsMAX_PROCESSES recorderLimits = 4096
 	recorderLimitsMARK_BITS     recorderLimits = 13
 	recorderLimitsMETA_SIZE     recorderLimits = 16384
-	recorderLimitsEXIT_PROGRAMS recorderLimits = 4
+	recorderLimitsFRAMES        recorderLimits = 24
 )
 
 type recorderMark struct {
@@ -190,13 +183,10 @@ const (
 	recorderProgSchedProcessExit = "sched_process_exit"
 	recorderProgSchedProcessFork = "sched_process_fork"
 	recorderProgSysEnter         = "sys_enter"
-	recorderProgSysExit0         = "sys_exit_0"
-	recorderProgSysExit1         = "sys_exit_1"
-	recorderProgSysExit2         = "sys_exit_2"
-	recorderProgSysExit3         = "sys_exit_3"
+	recorderProgSysExit          = "sys_exit"
+	recorderVarArmed             = "armed"
 	recorderVarDisarmed          = "disarmed"
 	recorderVarNamed             = "named"
-	recorderVarTold              = "told"
 	recorderVarUnusedAbi         = "unused_abi"
 	recorderVarUnusedBoundary    = "unused_boundary"
 	recorderVarUnusedDrop        = "unused_drop"
@@ -252,10 +242,7 @@ type recorderProgramSpecs struct {
 	SchedProcessExit *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
 	SchedProcessFork *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
 	SysEnter         *ebpf.ProgramSpec `ebpf:"sys_enter"`
-	SysExit0         *ebpf.ProgramSpec `ebpf:"sys_exit_0"`
-	SysExit1         *ebpf.ProgramSpec `ebpf:"sys_exit_1"`
-	SysExit2         *ebpf.ProgramSpec `ebpf:"sys_exit_2"`
-	SysExit3         *ebpf.ProgramSpec `ebpf:"sys_exit_3"`
+	SysExit          *ebpf.ProgramSpec `ebpf:"sys_exit"`
 }
 
 // recorderMapSpecs contains maps before they are loaded into the kernel.
@@ -277,9 +264,9 @@ type recorderMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type recorderVariableSpecs struct {
+	Armed          *ebpf.VariableSpec `ebpf:"armed"`
 	Disarmed       *ebpf.VariableSpec `ebpf:"disarmed"`
 	Named          *ebpf.VariableSpec `ebpf:"named"`
-	Told           *ebpf.VariableSpec `ebpf:"told"`
 	UnusedAbi      *ebpf.VariableSpec `ebpf:"unused_abi"`
 	UnusedBoundary *ebpf.VariableSpec `ebpf:"unused_boundary"`
 	UnusedDrop     *ebpf.VariableSpec `ebpf:"unused_drop"`
@@ -338,9 +325,9 @@ func (m *recorderMaps) Close() error {
 //
 // It can be passed to loadRecorderObjects or ebpf.CollectionSpec.LoadAndAssign.
 type recorderVariables struct {
+	Armed          *ebpf.Variable `ebpf:"armed"`
 	Disarmed       *ebpf.Variable `ebpf:"disarmed"`
 	Named          *ebpf.Variable `ebpf:"named"`
-	Told           *ebpf.Variable `ebpf:"told"`
 	UnusedAbi      *ebpf.Variable `ebpf:"unused_abi"`
 	UnusedBoundary *ebpf.Variable `ebpf:"unused_boundary"`
 	UnusedDrop     *ebpf.Variable `ebpf:"unused_drop"`
@@ -358,10 +345,7 @@ type recorderPrograms struct {
 	SchedProcessExit *ebpf.Program `ebpf:"sched_process_exit"`
 	SchedProcessFork *ebpf.Program `ebpf:"sched_process_fork"`
 	SysEnter         *ebpf.Program `ebpf:"sys_enter"`
-	SysExit0         *ebpf.Program `ebpf:"sys_exit_0"`
-	SysExit1         *ebpf.Program `ebpf:"sys_exit_1"`
-	SysExit2         *ebpf.Program `ebpf:"sys_exit_2"`
-	SysExit3         *ebpf.Program `ebpf:"sys_exit_3"`
+	SysExit          *ebpf.Program `ebpf:"sys_exit"`
 }
 
 func (p *recorderPrograms) Close() error {
@@ -370,10 +354,7 @@ func (p *recorderPrograms) Close() error {
 		p.SchedProcessExit,
 		p.SchedProcessFork,
 		p.SysEnter,
-		p.SysExit0,
-		p.SysExit1,
-		p.SysExit2,
-		p.SysExit3,
+		p.SysExit,
 	)
 }
 

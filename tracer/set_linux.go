@@ -34,13 +34,13 @@ type set struct {
 	Firsts  *ebpf.Map `ebpf:"firsts"`
 	Unknown *ebpf.Map `ebpf:"unknown"`
 	Denials *ebpf.Map `ebpf:"denials"`
-	Control *ebpf.Map `ebpf:".data.user"`
+	Armed   *ebpf.Map `ebpf:".data.user"`
 }
 
 func (s *set) maps() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"slots": &s.Slots, "metas": &s.Metas, "arms": &s.Arms, "joins": &s.Joins,
-		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "control": &s.Control,
+		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "armed": &s.Armed,
 	}
 }
 
@@ -52,8 +52,8 @@ func (s *set) Close() {
 
 // The pins beside the maps'.
 const (
-	halfMade       = "_new"           // ends the name of a set that is being made or taken away
-	pinSysExit     = "prog_sys_exit_" // and its number
+	halfMade       = "_new" // ends the name of a set that is being made or taken away
+	pinSysExit     = "prog_sys_exit"
 	pinSysExitLink = "link_sys_exit"
 )
 
@@ -88,10 +88,7 @@ func load() (*set, error) {
 		Exec  *ebpf.Program `ebpf:"sched_process_exec"`
 		Exit  *ebpf.Program `ebpf:"sched_process_exit"`
 		Enter *ebpf.Program `ebpf:"sys_enter"`
-		Exit0 *ebpf.Program `ebpf:"sys_exit_0"`
-		Exit1 *ebpf.Program `ebpf:"sys_exit_1"`
-		Exit2 *ebpf.Program `ebpf:"sys_exit_2"`
-		Exit3 *ebpf.Program `ebpf:"sys_exit_3"`
+		Leave *ebpf.Program `ebpf:"sys_exit"`
 	}{}
 	if err := spec.LoadAndAssign(&objects, nil); err != nil {
 		return nil, fmt.Errorf("%w: load the BPF programs: %w", ErrUnsupported, err)
@@ -109,84 +106,60 @@ func load() (*set, error) {
 			return nil, fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	for i, p := range [recorderLimitsEXIT_PROGRAMS]*ebpf.Program{objects.Exit0, objects.Exit1, objects.Exit2, objects.Exit3} {
-		if err := p.Pin(filepath.Join(tmp, pinSysExit+strconv.Itoa(i))); err != nil {
-			return nil, fmt.Errorf("pin program sys_exit: %w", err)
-		}
-		p.Close()
+	if err := objects.Leave.Pin(filepath.Join(tmp, pinSysExit)); err != nil {
+		return nil, fmt.Errorf("pin program sys_exit: %w", err)
 	}
+	objects.Leave.Close()
 	// Forks before entries: a child must be a member before its first call.
-	for i, p := range []*ebpf.Program{objects.Fork, objects.Exec, objects.Exit, objects.Enter} {
-		if err := attach(p, filepath.Join(tmp, "link_"+strconv.Itoa(i))); err != nil {
+	for i, p := range []*ebpf.Program{objects.Fork, objects.Exec, objects.Exit} {
+		l, err := link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
+		if err := keep(l, err, filepath.Join(tmp, "link_"+strconv.Itoa(i))); err != nil {
 			return nil, err
 		}
 		p.Close()
 	}
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sys_enter", Program: objects.Enter})
+	if err := keep(l, err, filepath.Join(tmp, "link_sys_enter")); err != nil {
+		return nil, err
+	}
+	objects.Enter.Close()
 	if err := os.Rename(tmp, pinDir); err != nil {
 		return nil, fmt.Errorf("name the pin directory: %w", err)
 	}
 	return &objects.set, nil
 }
 
-// attach attaches a program and pins the link.
-func attach(p *ebpf.Program, pin string) error {
-	l, err := link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
+// keep pins the link of a program that was attached.
+func keep(l link.Link, err error, pin string) error {
 	if err != nil {
-		return fmt.Errorf("attach %s: %w", p, err)
+		return fmt.Errorf("attach %s: %w", filepath.Base(pin), err)
 	}
 	defer l.Close()
 	if err := l.Pin(pin); err != nil {
-		return fmt.Errorf("pin the link of %s: %w", p, err)
+		return fmt.Errorf("pin %s: %w", filepath.Base(pin), err)
 	}
 	return nil
 }
 
-// watchExits attaches sys_exit, once for all recordings that want denials. It is another of the equal programs each
-// time: see struct control.
+// watchExits attaches sys_exit, once for all recordings that want denials. It stays until the set goes: a link goes
+// some time after its last holder has let go of it, and of two sys_exit programs at one exit the second would see an exit
+// without an entry.
 func (s *set) watchExits() error {
-	if _, err := os.Stat(filepath.Join(pinDir, pinSysExitLink)); err == nil {
+	pin := filepath.Join(pinDir, pinSysExitLink)
+	if _, err := os.Stat(pin); err == nil {
 		return nil
 	}
-	var turn uint64
-	err := s.control(func(c *recorderControl) {
-		c.Turn = (c.Turn + 1) % uint64(recorderLimitsEXIT_PROGRAMS)
-		turn = c.Turn
-	})
-	if err != nil {
-		return err
-	}
-	p, err := ebpf.LoadPinnedProgram(filepath.Join(pinDir, pinSysExit+strconv.FormatUint(turn, 10)), nil)
+	p, err := ebpf.LoadPinnedProgram(filepath.Join(pinDir, pinSysExit), nil)
 	if err != nil {
 		return fmt.Errorf("open pinned program sys_exit: %w", err)
 	}
 	defer p.Close()
-	return attach(p, filepath.Join(pinDir, pinSysExitLink))
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sys_exit", Program: p})
+	return keep(l, err, pin)
 }
 
-// control changes what the programs are told. The caller holds the lock.
-func (s *set) control(change func(*recorderControl)) error {
-	var c recorderControl
-	if err := s.Control.Lookup(uint32(0), &c); err != nil {
-		return fmt.Errorf("read control: %w", err)
-	}
-	change(&c)
-	if err := s.Control.Put(uint32(0), &c); err != nil {
-		return fmt.Errorf("write control: %w", err)
-	}
-	return nil
-}
-
-// tidy detaches what no recording needs any more. The caller holds the lock.
+// tidy takes the set away when no recording needs it any more. The caller holds the lock.
 func tidy(metas map[uint32]meta) error {
-	denials := false
-	for _, m := range metas {
-		denials = denials || m.Options.Denials
-	}
-	if !denials {
-		if err := os.Remove(filepath.Join(pinDir, pinSysExitLink)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("detach sys_exit: %w", err)
-		}
-	}
 	if len(metas) > 0 {
 		return nil
 	}

@@ -162,14 +162,14 @@ func (s *set) start(slot uint32, m meta) error {
 		return fmt.Errorf("open slot %d: %w", slot, err)
 	}
 	if m.Mount != 0 {
-		var j recorderJoin
-		err := s.Joins.Lookup(m.Mount, &j)
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			j, err = recorderJoin{Slot: slot, Gen: m.Gen}, nil
-		} else {
+		j := recorderJoin{Slot: slot, Gen: m.Gen}
+		var other recorderJoin
+		err := s.Joins.Lookup(m.Mount, &other)
+		if err == nil && !s.ended(other) {
+			j = other
 			j.Shared = 1
 		}
-		if err == nil {
+		if err == nil || errors.Is(err, ebpf.ErrKeyNotExist) {
 			err = s.Joins.Put(m.Mount, &j)
 		}
 		if err != nil {
@@ -189,9 +189,24 @@ func (s *set) start(slot uint32, m meta) error {
 	return nil
 }
 
+// ended tells that a mount namespace's container has gone, so that its number may be another's by now. recorder.bpf.c's
+// joined says the same.
+func (s *set) ended(j recorderJoin) bool {
+	var state recorderSlot
+	err := s.Slots.Lookup(j.Slot, &state)
+	return err == nil && (state.Gen != j.Gen || state.Boundary != 0 && state.Alive == 0) && j.Shared == 0
+}
+
 // addArmed tells the programs that an init was put into arms, or that user space took one out again.
 func (s *set) addArmed(n uint64) error {
-	return s.control(func(c *recorderControl) { c.Armed += n })
+	var armed uint64
+	if err := s.Armed.Lookup(uint32(0), &armed); err != nil {
+		return fmt.Errorf("read armed: %w", err)
+	}
+	if err := s.Armed.Put(uint32(0), armed+n); err != nil {
+		return fmt.Errorf("write armed: %w", err)
+	}
+	return nil
 }
 
 // stop ends the recording of a slot: from here on the kernel side ignores its members.
@@ -354,7 +369,7 @@ func Hold() (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return closer(func() error { return unlock(f) }), nil
+	return closer(func() error { return letGo(f) }), nil
 }
 
 type closer func() error
@@ -443,7 +458,7 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 			nr := uint32(i%int(recorderLimitsNR_WORDS)*64 + bits.TrailingZeros64(word))
 			c := call(phase, abi, nr)
 			if f, ok := firsts[recorderCall{Slot: slot, Gen: m.Gen, Nr: nr, Phase: uint8(phase), Abi: uint8(abi)}]; ok {
-				c.Callers = []profile.Caller{{Comm: comm(f.Comm)}}
+				c.Callers = []profile.Caller{caller(f)}
 			}
 			r.Syscalls = append(r.Syscalls, c)
 		}
@@ -464,19 +479,23 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	for key := range denials {
 		keys = append(keys, key)
 	}
-	slices.SortFunc(keys, func(a, b recorderCall) int { return cmp.Compare(denials[a].Time, denials[b].Time) })
+	slices.SortFunc(keys, func(a, b recorderCall) int { return cmp.Compare(denials[a].First.Time, denials[b].First.Time) })
 	for i, key := range keys {
 		d := denials[key]
 		c := call(int(key.Phase), int(key.Abi), key.Nr)
 		c.Denied = &profile.Denied{Action: outcomes[key.Outcome], Errno: key.Err, Count: d.Count, Args: d.Args, Order: i + 1}
-		c.Callers = []profile.Caller{{Comm: comm(d.Comm)}}
+		c.Callers = []profile.Caller{caller(d.First)}
 		r.Syscalls = append(r.Syscalls, c)
 	}
 	return &r, nil
 }
 
-func comm(raw [16]uint8) string {
-	name, _, _ := bytes.Cut(raw[:], []byte{0})
+func caller(f recorderFirst) profile.Caller {
+	return profile.Caller{Comm: text(f.Comm[:]), Exe: text(f.Exe[:]), PCs: slices.Clone(f.Stack[:min(int(f.Frames), len(f.Stack))])}
+}
+
+func text(raw []uint8) string {
+	name, _, _ := bytes.Cut(raw, []byte{0})
 	return string(bytes.ToValidUTF8(name, []byte("?")))
 }
 

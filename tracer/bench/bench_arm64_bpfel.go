@@ -24,7 +24,6 @@ type benchSeen struct {
 const (
 	benchMapMounts     = "mounts"
 	benchProgEmptyBtf  = "empty_btf"
-	benchProgEmptyExit = "empty_exit"
 	benchProgEmptyRaw  = "empty_raw"
 	benchProgMountHash = "mount_hash"
 )
@@ -72,7 +71,6 @@ type benchSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchProgramSpecs struct {
 	EmptyBtf  *ebpf.ProgramSpec `ebpf:"empty_btf"`
-	EmptyExit *ebpf.ProgramSpec `ebpf:"empty_exit"`
 	EmptyRaw  *ebpf.ProgramSpec `ebpf:"empty_raw"`
 	MountHash *ebpf.ProgramSpec `ebpf:"mount_hash"`
 }
@@ -130,7 +128,6 @@ type benchVariables struct {
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchPrograms struct {
 	EmptyBtf  *ebpf.Program `ebpf:"empty_btf"`
-	EmptyExit *ebpf.Program `ebpf:"empty_exit"`
 	EmptyRaw  *ebpf.Program `ebpf:"empty_raw"`
 	MountHash *ebpf.Program `ebpf:"mount_hash"`
 }
@@ -138,7 +135,6 @@ type benchPrograms struct {
 func (p *benchPrograms) Close() error {
 	return _BenchClose(
 		p.EmptyBtf,
-		p.EmptyExit,
 		p.EmptyRaw,
 		p.MountHash,
 	)

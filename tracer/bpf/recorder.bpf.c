@@ -30,7 +30,7 @@ enum limits {
 	MAX_PROCESSES = 4096, /* armed inits, joinable mount namespaces */
 	MARK_BITS = 13,
 	META_SIZE = 16384,
-	EXIT_PROGRAMS = 4, /* copies of sys_exit, see control.turn */
+	FRAMES = 24,         /* of the user stack, kept at a first sighting */
 };
 
 enum phase { PHASE_RUNTIME, PHASE_WORKLOAD, PHASE_EXEC, PHASES };
@@ -133,20 +133,20 @@ struct call {
 	u32 err;    /* denials only: the errno */
 };
 
+/* Who made a call, or was denied it, first. */
 struct first {
 	u64 time; /* CLOCK_MONOTONIC, ns */
 	u32 pid;
-	u32 tid;
+	u32 frames;
 	u8 comm[16];
+	u8 exe[32]; /* the last part of the executable's path, cut */
+	u64 stack[FRAMES];
 };
 
 struct denial {
-	u64 time; /* of the first one */
+	struct first first;
 	u64 count;
 	u64 args[6]; /* of the first one */
-	u32 pid;
-	u32 tid;
-	u8 comm[16];
 };
 
 struct {
@@ -191,25 +191,13 @@ HASH(firsts, struct call, struct first, MAX_FIRSTS);
 HASH(unknown, struct call, u64, MAX_UNKNOWN);
 HASH(denials, struct call, struct denial, MAX_DENIALS);
 
-/*
- * What user space tells these programs, under its lock.
- *
- * armed and disarmed count the inits put into arms and taken out again; each has one writer.
- *
- * turn says which copy of sys_exit works. A link goes some time after its last holder has let go of it: a new one would
- * find the old one still there, and of two programs at one exit the second sees an exit without an entry.
- */
-struct control {
-	u64 armed;
-	u64 turn;
-};
-
-volatile struct control told SEC(".data.user");
+/* Inits put into arms and taken out again. Each has one writer: user space under its lock, and these programs. */
+volatile u64 armed SEC(".data.user");
 volatile u64 disarmed SEC(".data.kernel");
 
 static __always_inline bool any_armed(void)
 {
-	return told.armed != disarmed;
+	return armed != disarmed;
 }
 
 /* Numbers that have a name, per ABI; the others are counted at every call, not only seen. */
@@ -293,9 +281,13 @@ static __always_inline void drop(struct slot *s, enum drop why)
 		__sync_fetch_and_add(&s->dropped[why], 1);
 }
 
+/*
+ * Pointers are copied, not loaded: for each load of one the verifier of newer kernels searches all of the kernel's
+ * types, which would make the first Start twice as dear. All of this is off the hot path.
+ */
 static __always_inline u64 filter_of(struct task_struct *t)
 {
-	return (u64)t->seccomp.filter;
+	return (u64)BPF_CORE_READ(t, seccomp.filter);
 }
 
 static __always_inline bool pending(struct task_struct *t, u32 signal)
@@ -305,16 +297,20 @@ static __always_inline bool pending(struct task_struct *t, u32 signal)
 
 static __always_inline u64 mnt_of(struct task_struct *t)
 {
-	return (u64)t->nsproxy->mnt_ns;
+	return (u64)BPF_CORE_READ(t, nsproxy, mnt_ns);
 }
 
 /*
- * stack_of names a task by where its kernel stack keeps the registers of user space. The subtraction makes a pointer a
- * number: the verifier allows no other arithmetic on it.
+ * stack_of names a task by where its kernel stack keeps the registers of user space: what bpf_task_pt_regs finds is what
+ * sys_enter is given, as ptrace and /proc/PID/syscall have it too. Copied, the pointer is a number to the verifier.
  */
-static __always_inline u64 stack_of(struct pt_regs *regs)
+static __always_inline u64 stack_of(struct task_struct *t)
 {
-	return (u64)regs - (u64)&told;
+	long regs = bpf_task_pt_regs(t);
+	u64 stack = 0;
+
+	bpf_probe_read_kernel(&stack, sizeof(stack), &regs);
+	return stack;
 }
 
 static __always_inline struct mark *mark_of(u64 stack)
@@ -335,9 +331,9 @@ static __always_inline void own(struct mark *k, u64 stack, struct member *m, u8 
 	k->in_call = in_call;
 }
 
-static __always_inline struct member *member_of(struct task_struct *t)
+static __always_inline struct member *member_of(struct task_struct *t, struct mark *k)
 {
-	return t->bpf_storage ? bpf_task_storage_get(&members, t, 0, 0) : 0;
+	return k->members ? bpf_task_storage_get(&members, t, 0, 0) : 0;
 }
 
 /* member_made returns the new storage of a task that has none. */
@@ -353,12 +349,13 @@ static __always_inline struct member *member_made(struct task_struct *t, struct 
 /* adopt makes the current task a member if a hook armed its process; m is what it was before, and may be 0. */
 static __noinline struct member *adopt(struct task_struct *t, struct mark *k, struct member *m, u8 in_call)
 {
-	u64 base = (u64)BPF_CORE_READ(t, seccomp.filter) | 1, first; /* a number: the verifier forbids | on a pointer */
 	u32 tgid = t->tgid;
 	struct arm *a = bpf_map_lookup_elem(&arms, &tgid);
+	u64 base, first;
 
 	if (!a || (m && m->slot == a->slot && m->gen == a->gen))
 		return 0;
+	base = filter_of(t) | 1;
 	first = __sync_val_compare_and_swap(&a->base, 0, base);
 	if (!m)
 		m = member_made(t, k);
@@ -371,7 +368,7 @@ static __noinline struct member *adopt(struct task_struct *t, struct mark *k, st
 	m->gen = a->gen;
 	m->state = STATE_ARMED;
 	m->phase = PHASE_RUNTIME;
-	m->init = 1;
+	m->init = INIT_RUNTIME;
 	m->in_call = in_call;
 	return m;
 }
@@ -386,7 +383,7 @@ static __always_inline void record_from_here(struct member *m, struct slot *s, u
 {
 	m->state = STATE_RECORDED;
 	__sync_fetch_and_add(&s->alive, 1);
-	if (!s->boundary)
+	if (m->phase == PHASE_RUNTIME && !s->boundary) /* a joiner's is its own */
 		s->boundary = boundary;
 }
 
@@ -397,13 +394,14 @@ static __always_inline void record_from_here(struct member *m, struct slot *s, u
 static __noinline bool joined(struct task_struct *t, struct member *m)
 {
 	u64 mnt = mnt_of(t);
-	u32 inum;
+	struct slot *s;
 	struct join *j;
+	u32 inum;
 
 	if (mnt == m->mnt)
 		return false;
 	m->mnt = mnt;
-	inum = t->nsproxy->mnt_ns->ns.inum;
+	inum = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
 	j = bpf_map_lookup_elem(&joins, &inum);
 	if (!j)
 		return false;
@@ -411,6 +409,10 @@ static __noinline bool joined(struct task_struct *t, struct member *m)
 		__sync_fetch_and_add(&j->lost, 1);
 		return false;
 	}
+	/* The number may be another namespace's by now, if the container has ended and nobody has collected it. */
+	s = slot_of(j->slot, j->gen);
+	if (!s || (s->boundary && !s->alive))
+		return false;
 	m->slot = j->slot;
 	m->gen = j->gen;
 	m->phase = PHASE_EXEC;
@@ -437,8 +439,21 @@ static __always_inline struct slot *recorded(struct task_struct *t, struct membe
 	return s;
 }
 
+/* note keeps who is calling. The frames are found by frame pointers, which Go programs have. */
+static __always_inline void note(void *ctx, struct task_struct *t, struct first *f)
+{
+	long size;
+
+	f->time = bpf_ktime_get_ns();
+	f->pid = t->tgid;
+	bpf_get_current_comm(f->comm, sizeof(f->comm));
+	bpf_probe_read_kernel_str(f->exe, sizeof(f->exe), BPF_CORE_READ(t, mm, exe_file, f_path.dentry, d_name.name));
+	size = bpf_get_stack(ctx, f->stack, sizeof(f->stack), BPF_F_USER_STACK);
+	f->frames = size > 0 ? size / sizeof(f->stack[0]) : 0;
+}
+
 /* Everything dear happens here, once per (phase, ABI, number) of a container. */
-static __noinline int first_sighting(struct task_struct *t, struct call *key)
+static __noinline int first_sighting(void *ctx, struct task_struct *t, struct call *key)
 {
 	u32 nr = key->nr, word = key->abi * NR_WORDS + (nr >> 6), at = key->phase * (ABIS * NR_WORDS) + word;
 	struct slot *s = slot_of(key->slot, key->gen);
@@ -463,17 +478,14 @@ static __noinline int first_sighting(struct task_struct *t, struct call *key)
 		return 0;
 	if (__sync_fetch_and_or(&s->seen[at], bit) & bit)
 		return 0;
-	f.time = bpf_ktime_get_ns();
-	f.pid = t->tgid;
-	f.tid = t->pid;
-	bpf_get_current_comm(f.comm, sizeof(f.comm));
+	note(ctx, t, &f);
 	if (bpf_map_update_elem(&firsts, key, &f, BPF_NOEXIST))
 		drop(s, DROP_FIRST);
 	return 0;
 }
 
 /* record keeps a call of a recorded task. */
-static __always_inline int record(struct task_struct *t, struct slot *s, u32 slot, u32 gen, u32 phase, u64 nr)
+static __always_inline int record(void *ctx, struct task_struct *t, struct slot *s, u32 slot, u32 gen, u32 phase, u64 nr)
 {
 	u32 abi = abi_of(t, nr), number = nr;
 	u32 at;
@@ -484,7 +496,7 @@ static __always_inline int record(struct task_struct *t, struct slot *s, u32 slo
 	if (number < NR_LIMIT && at < PHASES * ABIS * NR_WORDS && s->seen[at] >> (number & 63) & 1)
 		return 0;
 	struct call key = {.slot = slot, .gen = gen, .nr = number, .phase = phase, .abi = abi};
-	return first_sighting(t, &key);
+	return first_sighting(ctx, t, &key);
 }
 
 /*
@@ -511,9 +523,9 @@ static __noinline struct member *take_up(struct task_struct *t, struct mark *k, 
 }
 
 /* enter handles the calls of tasks that own no mark. */
-static __noinline int enter(struct task_struct *t, struct mark *k, u64 stack, u64 nr)
+static __noinline int enter(void *ctx, struct task_struct *t, struct mark *k, u64 stack, u64 nr)
 {
-	struct member *m = member_of(t);
+	struct member *m = member_of(t, k);
 	struct slot *s = 0;
 
 	if (k->stack == stack) /* of a recording that has ended */
@@ -529,13 +541,13 @@ static __noinline int enter(struct task_struct *t, struct mark *k, u64 stack, u6
 			return 0;
 	}
 	own(k, stack, m, 1);
-	return record(t, s, m->slot, m->gen, m->phase, nr);
+	return record(ctx, t, s, m->slot, m->gen, m->phase, nr);
 }
 
-SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
+SEC("raw_tp/sys_enter")
+int sys_enter(u64 *ctx)
 {
-	u64 stack = stack_of(regs);
+	u64 stack = ctx[0], nr = ctx[1];
 	struct mark *k = mark_of(stack);
 	struct slot *s;
 
@@ -545,16 +557,17 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
 		s = slot_of(k->slot, k->gen);
 		if (s) {
 			k->in_call = 1;
-			return record(bpf_get_current_task_btf(), s, k->slot, k->gen, k->phase, nr);
+			return record(ctx, bpf_get_current_task_btf(), s, k->slot, k->gen, k->phase, nr);
 		}
-	} else if (!k->members && !any_armed() && !is_setns((u64)nr)) {
+	} else if (!k->members && !any_armed() && !is_setns(nr)) {
 		return 0;
 	}
-	return enter(bpf_get_current_task_btf(), k, stack, nr);
+	return enter(ctx, bpf_get_current_task_btf(), k, stack, nr);
 }
 
-static __noinline int denied(struct task_struct *t, struct member *m, struct pt_regs *regs, u32 outcome, u32 err)
+static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, u32 outcome, u32 err)
 {
+	struct task_struct *t = bpf_get_current_task_btf();
 	u64 nr = denied_nr(regs);
 	u32 abi = abi_of(t, nr);
 	struct call key = {.slot = m->slot, .gen = m->gen, .phase = m->phase, .abi = abi, .outcome = outcome, .err = err};
@@ -563,11 +576,8 @@ static __noinline int denied(struct task_struct *t, struct member *m, struct pt_
 	key.nr = abi == ABI_X32 ? nr & ~(u64)X32_BIT : nr;
 	seen = bpf_map_lookup_elem(&denials, &key);
 	if (!seen) {
-		d.time = bpf_ktime_get_ns();
-		d.pid = t->tgid;
-		d.tid = t->pid;
+		note(ctx, t, &d.first);
 		arguments(regs, abi, d.args);
-		bpf_get_current_comm(d.comm, sizeof(d.comm));
 		if (bpf_map_update_elem(&denials, &key, &d, BPF_NOEXIST) == 0)
 			return 0;
 		seen = bpf_map_lookup_elem(&denials, &key);
@@ -580,10 +590,11 @@ static __noinline int denied(struct task_struct *t, struct member *m, struct pt_
 }
 
 /* leave handles the exits that are not known to belong to an entry. */
-static __noinline int leave(struct pt_regs *regs, struct mark *k, u64 stack, long ret)
+static __noinline int leave(void *ctx, struct mark *k, u64 stack, int ret)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
-	struct member *m = member_of(t);
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(t);
+	struct member *m = member_of(t, k);
 	bool owner = k->stack == stack;
 	struct slot *s;
 
@@ -607,22 +618,23 @@ static __noinline int leave(struct pt_regs *regs, struct mark *k, u64 stack, lon
 		if (owner) /* for sched_process_exit: it is counted */
 			k->in_call = 1;
 		m->in_call = 1;
-		return denied(t, m, regs, OUTCOME_KILL, 0);
+		return denied(ctx, m, regs, OUTCOME_KILL, 0);
 	}
 	/* Rolled back for SIGSYS: the return register holds the number again. So it may for number 0, -1, ... by errno. */
 	if ((u32)ret == (u32)denied_nr(regs) && pending(t, SIGSYS))
-		return denied(t, m, regs, OUTCOME_TRAP, 0);
+		return denied(ctx, m, regs, OUTCOME_TRAP, 0);
 	/* Killed while a tracer held it at its entry: the kernel leaves the call out, with the result it began with. */
-	if ((int)ret == -ENOSYS && t->ptrace && pending(t, SIGKILL))
+	if (ret == -ENOSYS && t->ptrace && pending(t, SIGKILL))
 		return 0;
 	/* A positive result was made up by a seccomp notifier, which is an answer and not a denial. */
-	return (int)ret <= 0 ? denied(t, m, regs, OUTCOME_ERRNO, -(int)ret) : 0;
+	return ret <= 0 ? denied(ctx, m, regs, OUTCOME_ERRNO, -ret) : 0;
 }
 
 /* seccomp refuses a call before sys_enter fires: an exit without an entry is a denial. */
-static __always_inline int left(struct pt_regs *regs, long ret)
+SEC("raw_tp/sys_exit")
+int sys_exit(u64 *ctx)
 {
-	u64 stack = stack_of(regs);
+	u64 stack = ctx[0];
 	struct mark *k = mark_of(stack);
 
 	if (!k)
@@ -635,31 +647,23 @@ static __always_inline int left(struct pt_regs *regs, long ret)
 	} else if (!k->members && !any_armed()) {
 		return 0;
 	}
-	return leave(regs, k, stack, ret);
+	return leave(ctx, k, stack, ctx[1]);
 }
-
-#define SYS_EXIT(n)                                                    \
-	SEC("tp_btf/sys_exit")                                         \
-	int BPF_PROG(sys_exit_##n, struct pt_regs *regs, long ret)     \
-	{                                                              \
-		return told.turn == n ? left(regs, ret) : 0;        \
-	}
-
-SYS_EXIT(0)
-SYS_EXIT(1)
-SYS_EXIT(2)
-SYS_EXIT(3)
 
 /* The child has not run yet: it is a member before its first call. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct member *m = member_of(parent), *c;
-	u64 stack = stack_of((struct pt_regs *)bpf_task_pt_regs(child));
-	struct mark *k = mark_of(stack);
+	struct mark *pk = mark_of(stack_of(parent)), *k;
+	struct member *m = pk ? member_of(parent, pk) : 0, *c;
 	struct slot *s;
+	u64 stack;
 
-	if (!m || !k)
+	if (!m)
+		return 0;
+	stack = stack_of(child);
+	k = mark_of(stack);
+	if (!k)
 		return 0;
 	s = slot_of(m->slot, m->gen);
 	c = member_made(child, k);
@@ -671,7 +675,7 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 	*c = *m;
 	c->in_call = 1; /* a new task leaves the kernel through sys_exit once without having entered */
 	if (m->phase == PHASE_RUNTIME && child->tgid != parent->tgid)
-		c->init = 0;
+		c->init = m->init == INIT_PROGRAM ? INIT_CHILD : INIT_NOTHING;
 	if (m->state == STATE_RECORDED && s) {
 		__sync_fetch_and_add(&s->alive, 1);
 		own(k, stack, c, 1);
@@ -682,14 +686,16 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm)
 {
-	struct member *m = member_of(t);
-	u64 stack = stack_of((struct pt_regs *)bpf_task_pt_regs(t));
+	u64 stack = stack_of(t);
 	struct mark *k = mark_of(stack);
+	struct member *m = k ? member_of(t, k) : 0;
 	struct slot *s;
+	bool first;
 
-	if (!m || !k || !m->init || m->state == STATE_JOINER)
+	if (!m || m->state == STATE_JOINER || (m->init != INIT_RUNTIME && m->init != INIT_CHILD))
 		return 0;
-	m->init = 0;
+	first = m->init == INIT_RUNTIME;
+	m->init = INIT_NOTHING;
 	disarm(t->tgid);
 	s = slot_of(m->slot, m->gen);
 	if (!s)
@@ -704,10 +710,15 @@ int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linu
 		}
 		record_from_here(m, s, BOUNDARY_EXECVE);
 	}
-	if (m->phase == PHASE_RUNTIME)
+	if (m->phase == PHASE_RUNTIME) {
+		if (first && s->flags & SLOT_INIT) {
+			m->init = INIT_PROGRAM;
+			return 0;
+		}
 		m->phase = PHASE_WORKLOAD;
-	if (k->stack == stack)
-		k->phase = m->phase;
+		if (k->stack == stack)
+			k->phase = PHASE_WORKLOAD;
+	}
 	__sync_fetch_and_add(&s->execs, 1);
 	return 0;
 }
@@ -715,21 +726,15 @@ int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linu
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *t)
 {
-	struct member *m = member_of(t);
-	struct pt_regs *regs;
-	struct mark *k;
+	u64 stack = stack_of(t);
+	struct mark *k = mark_of(stack);
+	struct member *m = k ? member_of(t, k) : 0;
 	struct slot *s;
 	bool in_call;
-	u64 stack;
 
-	if (t->signal->live.counter == 0)
+	if (any_armed() && BPF_CORE_READ(t, signal, live.counter) == 0)
 		disarm(t->tgid);
 	if (!m)
-		return 0;
-	regs = (struct pt_regs *)bpf_task_pt_regs(t);
-	stack = stack_of(regs);
-	k = mark_of(stack);
-	if (!k)
 		return 0;
 	in_call = m->in_call;
 	if (k->stack == stack) {
@@ -742,7 +747,7 @@ int BPF_PROG(sched_process_exit, struct task_struct *t)
 		return 0;
 	/* KILL_THREAD beside living threads ends the task at once: there is no sys_exit to see. */
 	if (!in_call && t->seccomp.mode > 2 && (t->exit_code & 0x7f) == SIGSYS && s->flags & SLOT_DENIALS)
-		denied(t, m, regs, OUTCOME_KILL, 0);
+		denied(ctx, m, (struct pt_regs *)bpf_task_pt_regs(t), OUTCOME_KILL, 0);
 	__sync_fetch_and_add(&s->alive, -1);
 	return 0;
 }

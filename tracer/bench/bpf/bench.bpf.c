@@ -19,12 +19,6 @@ int empty_btf(void *ctx)
 	return 0;
 }
 
-SEC("tp_btf/sys_exit")
-int empty_exit(void *ctx)
-{
-	return 0;
-}
-
 struct seen {
 	u8 calls[512];
 };
