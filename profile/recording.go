@@ -114,15 +114,19 @@ type Caller struct {
 	Test  string   `json:"test,omitempty"`  // the test function on the stack
 }
 
-// String names the caller as reports do: the innermost function that is not the way into the kernel, and the test.
-func (c Caller) String() string {
-	name := c.Comm
+// Function returns the innermost function on the stack that is not the way into the kernel, or "".
+func (c Caller) Function() string {
 	for _, f := range c.Stack {
 		if !strings.HasPrefix(f, "syscall.") && !strings.HasPrefix(f, "internal/runtime/") && !strings.HasPrefix(f, "golang.org/x/sys/unix.") {
-			name = f
-			break
+			return f
 		}
 	}
+	return ""
+}
+
+// String names the caller as reports do: the function, or else the process, and the test.
+func (c Caller) String() string {
+	name := cmp.Or(c.Function(), c.Comm)
 	if c.Test != "" && !strings.HasSuffix(name, "."+c.Test) {
 		name += " <- " + c.Test
 	}

@@ -56,6 +56,9 @@ func verifyAction(c *cli.Context) (err error) {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here give them the default action\n", scmp.Version(), strings.Join(others, ", "))
 	}
 	o.Run = w.run
+	if w.bundle.Binary != "" {
+		o.Resolve = func(r *profile.Recording) error { return resolve(r, w.bundle.Binary) }
+	}
 	if !c.Bool("verbose") {
 		o.Run.Output = io.Discard
 	}
@@ -93,9 +96,9 @@ const maxTests = 10
 func printReport(to io.Writer, r *verify.Report) error {
 	if len(r.Denials) > 0 {
 		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "CALL\tABI\tARGUMENTS\tANSWER\tPHASE\tPROCESS\tCOUNT")
+		fmt.Fprintln(t, "CALL\tABI\tARGUMENTS\tANSWER\tPHASE\tPROCESS\tCALLER\tCOUNT")
 		for _, d := range r.Denials {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", nameOf(d), strings.TrimPrefix(string(d.ABI), "SCMP_ARCH_"), arguments(d), answer(d), d.Phase, d.Process, d.Count)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", nameOf(d), strings.TrimPrefix(string(d.ABI), "SCMP_ARCH_"), arguments(d), answer(d), d.Phase, d.Process, callerOf(d), d.Count)
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -116,6 +119,13 @@ func printReport(to io.Writer, r *verify.Report) error {
 	}
 	_, err := fmt.Fprintf(to, "%s: %s\n%s allowed; Docker's default profile allows %d\n", r.Verdict, r.Reason, plural(r.Profile.Allowed, "call"), r.Profile.DockerDefault)
 	return err
+}
+
+func callerOf(d verify.Denial) string {
+	if d.Test != "" && d.Caller != "" {
+		return d.Caller + " <- " + d.Test
+	}
+	return orDash(d.Caller)
 }
 
 func nameOf(d verify.Denial) string {

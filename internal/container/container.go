@@ -265,15 +265,20 @@ func watchDenials(ctx context.Context, id string, after time.Duration) <-chan st
 
 // kill ends a container, and its runtime if that does not end by itself then.
 func (s *Session) kill(cmd *exec.Cmd, id, root string, r *Runtime, done <-chan error) error {
-	_ = r.call(root, "kill", id, "KILL") // it may have ended this moment
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(grace):
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for end := time.After(grace); ; {
+		_ = r.call(root, "kill", id, "KILL") // it may not be there yet, or have ended this moment
+		select {
+		case err := <-done:
+			return err
+		case <-again.C:
+		case <-end:
+			_ = cmd.Process.Kill()
+			err := <-done
+			return errors.Join(err, r.destroy(root, id))
+		}
 	}
-	_ = cmd.Process.Kill()
-	err := <-done
-	return errors.Join(err, r.destroy(root, id))
 }
 
 // collect reads what the poststop hook wrote. Where the hook died the recorder still has the evidence.

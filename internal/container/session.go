@@ -37,6 +37,11 @@ func NewSession() (*Session, error) {
 	if err := os.MkdirAll(Root, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of runs: %w", err)
 	}
+	starting, err := lockRoot()
+	if err != nil {
+		return nil, err
+	}
+	defer starting.Close()
 	dir, err := os.MkdirTemp(Root, "")
 	if err != nil {
 		return nil, fmt.Errorf("make the session's directory: %w", err)
@@ -56,9 +61,22 @@ func NewSession() (*Session, error) {
 	}
 	bpffs, err := tracer.Hold()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.Remove(dir))
 	}
 	return &Session{Dir: dir, lock: lock, bpffs: bpffs}, nil
+}
+
+// lockRoot lets no session start while the file is open: one without its lock has died, and does not begin.
+func lockRoot() (*os.File, error) {
+	f, err := os.Open(Root)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory of runs: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the directory of runs: %w", err)
+	}
+	return f, nil
 }
 
 func (s *Session) newID() string {
@@ -99,10 +117,15 @@ type Leftover struct {
 
 // Leftovers finds the sessions that a crash left.
 func Leftovers() ([]Leftover, error) {
-	sessions, err := os.ReadDir(Root)
+	starting, err := lockRoot()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer starting.Close()
+	sessions, err := os.ReadDir(Root)
 	if err != nil {
 		return nil, fmt.Errorf("read the directory of runs: %w", err)
 	}
@@ -129,7 +152,7 @@ func Leftovers() ([]Leftover, error) {
 func alive(dir string) bool {
 	f, err := os.Open(dir)
 	if err != nil {
-		return false
+		return errors.Is(err, fs.ErrNotExist) // it has ended meanwhile, and left nothing
 	}
 	defer f.Close()
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil

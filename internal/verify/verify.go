@@ -71,6 +71,8 @@ type Denial struct {
 	Errno   uint32        `json:"errno,omitempty"`
 	Phase   profile.Phase `json:"phase"`
 	Process string        `json:"process"`
+	Caller  string        `json:"caller,omitempty"` // the function that made the call
+	Test    string        `json:"test,omitempty"`   // the test that it ran in
 	Count   uint64        `json:"count"`
 	Order   int           `json:"order"` // 1 is the first kind of denial in its run: later ones may follow from it
 }
@@ -89,6 +91,7 @@ type Options struct {
 	Runs     int
 	Recorded *profile.Recording // whose test results to compare with; nil makes a control run without the profile
 	Progress func(done, of int)
+	Resolve  func(*profile.Recording) error // names the functions on the callers' stacks; may be nil
 	Talk     io.Writer
 }
 
@@ -115,6 +118,11 @@ func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 		if err != nil {
 			return nil, fmt.Errorf("run %d under the profile: %w", i+1, err)
 		}
+		if o.Resolve != nil {
+			if err := o.Resolve(rec); err != nil {
+				return nil, err
+			}
+		}
 		r.add(i+1, rec, baseline)
 		if o.Progress != nil {
 			o.Progress(i+1, o.Runs)
@@ -129,7 +137,11 @@ func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 
 // dockerDefault is Docker's default profile for the container's capabilities on this kernel.
 func dockerDefault(spec *specs.Spec) (*specs.LinuxSeccomp, error) {
-	return seccomp.GetDefaultProfile(&specs.Spec{Process: spec.Process})
+	process := *spec.Process
+	if process.Capabilities == nil { // which GetDefaultProfile does not expect
+		process.Capabilities = &specs.LinuxCapabilities{}
+	}
+	return seccomp.GetDefaultProfile(&specs.Spec{Process: &process})
 }
 
 // onABIs returns the names that at least one of the ABIs has: Docker's profile is for all architectures at once.
@@ -163,7 +175,8 @@ func (r *Report) add(run int, rec, baseline *profile.Recording) {
 			Phase: c.Phase, Count: c.Denied.Count, Order: c.Denied.Order,
 		}
 		if len(c.Callers) > 0 {
-			d.Process = c.Callers[0].Comm
+			who := c.Callers[0]
+			d.Process, d.Caller, d.Test = who.Comm, who.Function(), who.Test
 		}
 		r.Denials = append(r.Denials, d)
 	}
