@@ -1,20 +1,30 @@
 // Package hook is the OCI hook: createRuntime or prestart arms the recorder for a container's init, poststop writes
 // the recording. Which of the two it is, the state on stdin tells. It is linked into a small static binary, and
 // nothing here may need cgo.
+//
+// What surprises: it runs as root on strings that strangers wrote. Without --output and --dir it records only containers
+// that ask for it with an annotation, and can do nothing to others. What an annotation names is written beneath one
+// directory; only --trace-annotation, for engines that only root can talk to, lets one name a path.
 package hook
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/syslog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -27,11 +37,26 @@ import (
 const DefaultDir = "/var/lib/seccompgen/recordings"
 
 type options struct {
-	output   string
-	dir      string
-	denials  bool
-	init     bool
-	optional bool
+	output    string
+	dir       string
+	always    bool // --output or --dir is given: no annotation is needed
+	denials   bool
+	init      bool
+	optional  bool
+	honour    bool // --trace-annotation
+	policy    string
+	grace     time.Duration
+	version   bool
+	container string // for the log
+}
+
+// target is where the evidence of a container goes.
+type target struct {
+	file    string   // --output; or
+	name    string   // in options.dir, without .json
+	request *request // the annotation that asked, if one did
+	trace   *trace   // the profile that it wants beside, where it may say so; or
+	profile bool     // one in options.dir
 }
 
 // Run is the hook: it decodes the state on stdin and starts or collects a recording.
@@ -40,35 +65,100 @@ func Run(args []string, stdin io.Reader, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	state, err := DecodeState(stdin)
+	if o.version {
+		_, err := fmt.Println(version())
+		return err
+	}
+	err = o.run(stdin, stderr)
+	if err != nil {
+		o.logError("failed", err)
+	}
+	return err
+}
+
+func (o *options) run(stdin io.Reader, stderr io.Writer) error {
+	data, err := readState(stdin)
 	if err != nil {
 		return err
 	}
-	if state.Status == specs.StateStopped {
-		return o.stop(state)
+	// Who did not ask goes before anything can fail.
+	annotations, err := o.annotations(data)
+	if err != nil {
+		return err
 	}
-	if err := o.start(state); err != nil {
-		err = fmt.Errorf("record container %s: %w", state.ID, err)
-		if !o.optional {
-			return err
+	if !o.always {
+		if r, err := asked(annotations); r == nil && err == nil {
+			return nil
 		}
-		fmt.Fprintf(stderr, "seccompgen: %v; the container runs unrecorded, as --optional says\n", err)
 	}
+	state, err := decodeState(data)
+	if err != nil {
+		return err
+	}
+	o.container = state.ID
+	t, err := o.target(state, annotations)
+	if err == nil && t == nil {
+		return nil
+	}
+	if err == nil {
+		err = requireRoot()
+	}
+	if state.Status == specs.StateStopped {
+		if err != nil {
+			return fmt.Errorf("collect the recording of container %s: %w", state.ID, err)
+		}
+		return o.stop(state, t)
+	}
+	if err == nil {
+		err = o.start(state, t)
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("record container %s: %w", state.ID, err)
+	if !o.optional {
+		return err
+	}
+	o.logError("unrecorded", err)
+	fmt.Fprintf(stderr, "seccompgen: %v; the container runs unrecorded, as --optional says\n", err)
 	return nil
+}
+
+// logError tells the system's log of a failure. If it was over an annotation the line has its parts.
+func (o *options) logError(event string, err error) {
+	pairs := []string{"event", event, "container", o.container, "error", err.Error()}
+	if r, ok := errors.AsType[*refusal](err); ok {
+		pairs = append(pairs, "annotation", r.key, "value", r.value)
+		pairs[1] = "refused"
+	}
+	logLine(syslog.LOG_ERR, pairs...)
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "seccompgen oci-hook"
+	}
+	return "seccompgen oci-hook " + info.Main.Version
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("oci-hook", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.output, "output", "", "write the recording to this `file` (default: DIR/ID.json)")
-	f.StringVar(&o.dir, "dir", DefaultDir, "write recordings into this `directory`")
+	f.StringVar(&o.output, "output", "", "record always, and write the recording to this `file`")
+	f.StringVar(&o.dir, "dir", DefaultDir, "record always, and write the recording into this `directory`; without --output and --dir only annotated containers are recorded")
 	f.BoolVar(&o.denials, "denials", false, "record the calls that the container's filter refuses too")
 	f.BoolVar(&o.init, "init", false, "the container's first program is an init: its calls are the runtime's, its child is the workload")
 	f.BoolVar(&o.optional, "optional", false, "let the container run when recording cannot start")
+	f.BoolVar(&o.honour, "trace-annotation", false, "write profiles where the annotation "+TraceAnnotation+" says: for engines that only root can talk to")
+	f.StringVar(&o.policy, "trace-policy", string(profile.PolicyExact), "`policy` of these profiles, exact or robust")
+	f.DurationVar(&o.grace, "grace", time.Minute, "give up after this `time` on containers that were created, never started, and whose poststop hook nobody calls")
+	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
+	f.Visit(func(f *flag.Flag) { o.always = o.always || f.Name == "output" || f.Name == "dir" })
 	// Engines append the name of the stage; nothing else may follow.
 	if rest := f.Args(); len(rest) > 1 {
 		return nil, fmt.Errorf("unexpected arguments %q", rest[1:])
@@ -78,40 +168,230 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 			return nil, fmt.Errorf("output %q: give an absolute path", path)
 		}
 	}
+	if p := profile.Policy(o.policy); p != profile.PolicyExact && p != profile.PolicyRobust {
+		return nil, fmt.Errorf("--trace-policy %q is not one of exact, robust", o.policy)
+	}
 	return o, nil
 }
 
-func (o *options) path(s *specs.State) string {
+// annotations returns a container's annotations if they may hold one of ours, or nil. crun's state has none at some
+// stages; the configuration has them always. It decodes only what mentions us.
+func (o *options) annotations(state []byte) (map[string]string, error) {
 	if o.output != "" {
-		return o.output
+		return nil, nil
 	}
-	return filepath.Join(o.dir, s.ID+".json")
+	var s struct {
+		Bundle      string            `json:"bundle"`
+		Annotations map[string]string `json:"annotations"`
+	}
+	if mentions(state) {
+		if len(state) > maxState {
+			return nil, fmt.Errorf("OCI state of a container that asks for a recording is larger than %d bytes", maxState)
+		}
+		if err := json.Unmarshal(state, &s); err != nil {
+			return nil, fmt.Errorf("decode the OCI state: %w", err)
+		}
+		return s.Annotations, nil
+	}
+	if len(state) > maxState || json.Unmarshal(state, &s) != nil || len(s.Annotations) > 0 {
+		return nil, nil
+	}
+	config, err := readFile(filepath.Join(s.Bundle, "config.json"))
+	if err != nil || !mentions(config) {
+		return nil, nil
+	}
+	var c specs.Spec
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, fmt.Errorf("decode %s/config.json: %w", s.Bundle, err)
+	}
+	return c.Annotations, nil
 }
 
-func (o *options) start(s *specs.State) error {
+func mentions(data []byte) bool {
+	return bytes.Contains(data, []byte(RecordAnnotation)) || bytes.Contains(data, []byte(TraceAnnotation))
+}
+
+// target tells where a container's evidence goes, or nil for a container that nobody wants to record.
+func (o *options) target(s *specs.State, annotations map[string]string) (*target, error) {
+	if o.output != "" {
+		return &target{file: o.output}, nil
+	}
+	r, err := asked(annotations)
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil && o.always:
+		return &target{name: s.ID}, nil
+	case r == nil:
+		return nil, nil
+	}
+	t := &target{name: s.ID, request: r}
+	switch {
+	case r.trace == nil && r.name != "":
+		t.name = r.name + "-" + s.ID
+	case r.trace != nil && o.honour:
+		t.trace = r.trace
+	case r.trace != nil:
+		// Who may annotate may not say which files of the host are read and written. The name is harmless.
+		if r.trace.input != "" {
+			return nil, &refusal{r.key, r.value, fmt.Errorf("%w: if: is for hooks that run with --trace-annotation", errInvalid)}
+		}
+		t.profile = true
+		if name, err := parseName(strings.TrimSuffix(filepath.Base(r.trace.output), ".json")); err == nil && name != "" {
+			t.name = name + "-" + s.ID
+		}
+	}
+	return t, nil
+}
+
+// requireRoot refuses users that the kernel would refuse later, in words that help.
+func requireRoot() error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("recording needs root, and this hook runs as user %d", os.Geteuid())
+	}
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return fmt.Errorf("read the user namespace: %w", err)
+	}
+	if got := strings.Fields(string(ids)); !slices.Equal(got, []string{"0", "0", "4294967295"}) {
+		return errors.New("bpf() is refused in a user namespace, so rootless containers cannot be recorded: run the engine as root")
+	}
+	return nil
+}
+
+// output is the path that the user is told.
+func (o *options) outputOf(t *target) string {
+	switch {
+	case t.file != "":
+		return t.file
+	case t.trace != nil:
+		return t.trace.output
+	}
+	return filepath.Join(o.dir, t.name+".json")
+}
+
+func (o *options) start(s *specs.State, t *target) error {
 	spec, err := readConfig(s.Bundle)
 	if err != nil {
 		return err
 	}
-	path := o.path(s)
-	if o.output == "" {
-		if err := os.MkdirAll(o.dir, 0o700); err != nil {
-			return fmt.Errorf("make the directory of the recordings: %w", err)
+	if err := o.checkTarget(t); err != nil {
+		if t.request != nil {
+			return &refusal{t.request.key, t.request.value, err}
 		}
+		return err
+	}
+	header := profile.Recording{
+		Runtime:         profile.Runtime{Name: parentExe()},
+		NoNewPrivileges: spec.Process.NoNewPrivileges,
+		Workload:        workload(spec),
+	}
+	if t.file == "" {
+		o.forsaken(time.Now())
+		header.Runs = startedAt(s.ID, time.Now())
 	}
 	filter := spec.Linux != nil && spec.Linux.Seccomp != nil
-	return tracer.Start(s.ID, s.Pid, tracer.Options{
+	err = tracer.Start(s.ID, s.Pid, tracer.Options{
 		// An allow-everything filter refuses nothing, and watching for denials costs the whole host.
 		Denials: o.denials || filter && spec.Linux.Seccomp.DefaultAction != specs.ActAllow,
 		Filter:  filter,
 		Init:    o.init,
-		Output:  path,
-		Header: profile.Recording{
-			Runtime:         profile.Runtime{Name: parentExe()},
-			NoNewPrivileges: spec.Process.NoNewPrivileges,
-			Workload:        workload(spec),
-		},
+		Output:  o.outputOf(t),
+		Header:  header,
 	})
+	if errors.Is(err, tracer.ErrFull) {
+		return fmt.Errorf("%w on this host: wait for others to end (seccompgen status lists them)", err)
+	}
+	return err
+}
+
+// startedAt notes in a recording under way when it was armed. The recorder puts the real runs in its place.
+func startedAt(id string, now time.Time) []profile.Run {
+	return []profile.Run{{ID: id, Seconds: float64(now.Unix())}}
+}
+
+// forsaken collects recordings whose container was created and never started: Podman does not call poststop for them.
+// While one is left all tasks of the host pay for it. Those of --output have somebody who waits for them.
+func (o *options) forsaken(now time.Time) {
+	list, err := tracer.List()
+	if err != nil {
+		return // Start will say it better
+	}
+	for _, s := range list {
+		if s.State != tracer.Ended || !overdue(s, now, o.grace) {
+			continue
+		}
+		r, err := tracer.Peek(s.ID)
+		if err != nil || r.Dropped[profile.DropNotStarted] == 0 {
+			continue
+		}
+		err = tracer.Collect(s.ID, func(r *profile.Recording) error {
+			r.Runtime = runtimeOf(r.Runtime.Name)
+			_, err := o.keep(&target{name: s.ID}, r)
+			return err
+		})
+		if err != nil && !errors.Is(err, tracer.ErrNotRecording) {
+			logLine(syslog.LOG_ERR, "event", "failed", "container", s.ID, "error", err.Error())
+		} else {
+			logLine(syslog.LOG_WARNING, "event", "never started", "container", s.ID, "output", filepath.Join(o.dir, s.ID+".json"))
+		}
+	}
+}
+
+// overdue tells whether a recording was armed, for an annotation, longer ago than its poststop hook may take to come.
+func overdue(s tracer.Status, now time.Time, grace time.Duration) bool {
+	runs := s.Options.Header.Runs
+	return len(runs) == 1 && runs[0].ID == s.ID && now.Unix()-int64(runs[0].Seconds) >= int64(grace.Seconds())
+}
+
+// checkTarget refuses at the start what could not be written at the end.
+func (o *options) checkTarget(t *target) error {
+	if t.file != "" {
+		return nil
+	}
+	dir, err := openDir(o.dir)
+	if err != nil {
+		return err
+	}
+	defer done(dir)
+	if err := room(dir); err != nil {
+		return err
+	}
+	if _, _, err := existing(dir, t.name+".json", isRecording); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if t.profile {
+		if _, _, err := existing(dir, t.name+profileSuffix, isProfile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if t.trace == nil {
+		return nil
+	}
+	if _, err := inputOf(t.trace); err != nil {
+		return err
+	}
+	if err := checkTrace(t.trace.output); err != nil {
+		return fmt.Errorf("%w: output file: %w", errInvalid, err)
+	}
+	return nil
+}
+
+const profileSuffix = ".profile.json"
+
+// inputOf reads the profile to extend, or nil if there is none.
+func inputOf(t *trace) ([]byte, error) {
+	if t.input == "" {
+		return nil, nil
+	}
+	data, err := readTraceInput(t.input)
+	if err != nil {
+		return nil, fmt.Errorf("%w: error reading input file: %w", errInvalid, err)
+	}
+	if _, err := readInput(data); err != nil {
+		return nil, fmt.Errorf("%w: error parsing input file %q", errInvalid, t.input) // its content is nobody's business
+	}
+	return data, nil
 }
 
 // workload describes what the configuration runs. Very long arguments are cut: the recorder keeps this in the kernel.
@@ -130,15 +410,48 @@ func workload(spec *specs.Spec) profile.Workload {
 
 // parentExe returns the executable of the process that runs this hook, the runtime.
 func parentExe() string {
-	exe, err := os.Readlink("/proc/" + strconv.Itoa(os.Getppid()) + "/exe")
+	return executable("/proc/" + strconv.Itoa(os.Getppid()))
+}
+
+// executable returns what a process executes. crun runs itself from a copy that has no path: then it is what the process
+// was called as.
+func executable(proc string) string {
+	exe, err := os.Readlink(proc + "/exe")
 	if err != nil {
 		return ""
+	}
+	if info, err := os.Stat(exe); err == nil && info.Mode().IsRegular() {
+		return exe
+	}
+	cmdline, err := os.ReadFile(proc + "/cmdline")
+	if err != nil {
+		return exe
+	}
+	name, _, _ := strings.Cut(string(cmdline), "\x00")
+	if path, err := exec.LookPath(name); err == nil && filepath.IsAbs(path) {
+		return path
 	}
 	return exe
 }
 
+// maxConfig bounds a configuration, which holds the same strings as the state.
+const maxConfig = 64 << 20
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(data) > maxConfig {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxConfig)
+	}
+	return data, err
+}
+
 func readConfig(bundle string) (*specs.Spec, error) {
-	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	data, err := readFile(filepath.Join(bundle, "config.json"))
 	if err != nil {
 		return nil, fmt.Errorf("read the container's configuration: %w", err)
 	}
@@ -153,25 +466,108 @@ func readConfig(bundle string) (*specs.Spec, error) {
 }
 
 // stop collects. Whatever fails, a file says so: an absent recording would be taken for one that is still to come.
-func (o *options) stop(s *specs.State) error {
-	path := o.path(s)
+func (o *options) stop(s *specs.State, t *target) error {
+	var after error // fails the hook, but the evidence is kept
 	err := tracer.Collect(s.ID, func(r *profile.Recording) error {
 		r.Runtime = runtimeOf(r.Runtime.Name)
-		return write(path, r)
+		var err error
+		after, err = o.finish(t, r)
+		return err
 	})
-	if err == nil {
+	if err == nil && after == nil {
+		logLine(syslog.LOG_INFO, "event", "recorded", "container", s.ID, "output", o.outputOf(t))
 		return nil
 	}
 	if errors.Is(err, tracer.ErrNotRecording) && o.optional {
 		return nil
 	}
+	if err == nil {
+		return fmt.Errorf("container %s: %w", s.ID, after)
+	}
 	err = fmt.Errorf("collect the recording of container %s: %w", s.ID, err)
 	r := &profile.Recording{ID: s.ID, Runs: []profile.Run{{ID: s.ID, Exit: -1}}, Workload: profile.Workload{Args: []string{}}}
 	r.Drop(profile.DropCollect, 1)
-	if _, statErr := os.Stat(path); statErr == nil {
+	if t.file == "" {
+		_, keepErr := o.keep(t, r)
+		return errors.Join(err, keepErr)
+	}
+	if _, statErr := os.Stat(t.file); statErr == nil {
 		return err // never over evidence
 	}
-	return errors.Join(err, write(path, r))
+	return errors.Join(err, write(t.file, r))
+}
+
+// finish writes what a container's recording becomes. after is an error for a profile that could not be written, with
+// the recording kept; with err nothing is kept, and the recording stays in the recorder.
+func (o *options) finish(t *target, r *profile.Recording) (after, err error) {
+	if t.file != "" {
+		return nil, write(t.file, r)
+	}
+	if t.trace != nil {
+		after = o.writeTrace(t.trace, r)
+		if after == nil {
+			return nil, nil
+		}
+		file, err := o.keep(t, r)
+		return fmt.Errorf("no profile in %s: %w; the recording is %s", t.trace.output, after, filepath.Join(o.dir, file)), err
+	}
+	if !t.profile {
+		_, err = o.keep(t, r)
+		return nil, err
+	}
+	file, err := o.keep(t, r)
+	if err != nil {
+		return nil, err
+	}
+	data, after := o.build(nil, r)
+	if after == nil {
+		after = o.inDir(func(dir *os.Root) error { return keepProfile(dir, t.name+profileSuffix, data) })
+	}
+	if after != nil {
+		after = fmt.Errorf("no profile: %w; the recording is %s", after, filepath.Join(o.dir, file))
+	}
+	return after, nil
+}
+
+func (o *options) inDir(do func(*os.Root) error) error {
+	dir, err := openDir(o.dir)
+	if err != nil {
+		return err
+	}
+	defer done(dir)
+	return do(dir)
+}
+
+// keep writes the recording into the directory.
+func (o *options) keep(t *target, r *profile.Recording) (string, error) {
+	var file string
+	err := o.inDir(func(dir *os.Root) (err error) {
+		file, err = keep(dir, t.name, r)
+		return err
+	})
+	return file, err
+}
+
+// writeTrace does what the drop-in's annotation asks for.
+func (o *options) writeTrace(t *trace, r *profile.Recording) error {
+	input, err := inputOf(t)
+	if err != nil {
+		return err
+	}
+	data, err := o.build(input, r)
+	if err != nil {
+		return err
+	}
+	return writeTrace(t.output, data)
+}
+
+// build makes the drop-in's profile: what was seen, in all phases, and for the ABIs seen.
+func (o *options) build(input []byte, r *profile.Recording) ([]byte, error) {
+	p, _, err := profile.Build([]*profile.Recording{r}, profile.BuildOptions{Policy: profile.Policy(o.policy)})
+	if err != nil {
+		return nil, err
+	}
+	return extend(input, p)
 }
 
 // runtimeOf names a runtime by its executable, and asks it for its version.
@@ -180,7 +576,9 @@ func runtimeOf(exe string) profile.Runtime {
 	if !filepath.IsAbs(exe) {
 		return r
 	}
-	out, err := exec.Command(exe, "--version").Output()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, exe, "--version").Output()
 	if first, _, ok := strings.Cut(string(out), "\n"); err == nil && ok {
 		if _, version, ok := strings.Cut(first, " version "); ok {
 			r.Version = strings.TrimSpace(version)

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/tracer"
 )
 
 // What the runtimes really send, from Debian 12's runc 1.1.5, runc 1.5.2 and crun 1.8.1.
@@ -22,9 +24,17 @@ var states = map[string]string{
 	"crun poststop":            `{"ociVersion":"1.0","id":"c1","pid":0,"root":"/r","bundle":"/b","status":"stopped"}`,
 }
 
+func decodeAll(text string) (*specs.State, error) {
+	data, err := readState(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	return decodeState(data)
+}
+
 func TestDecodeState(t *testing.T) {
 	for name, text := range states {
-		s, err := DecodeState(strings.NewReader(text))
+		s, err := decodeAll(text)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -53,7 +63,7 @@ func TestDecodeStateRefuses(t *testing.T) {
 		"the container's pid": {`{"ociVersion":"1.0","id":"c1","status":"creating","pid":1,"bundle":"/b"}`, "register this hook as createRuntime"},
 		"no pid":              {`{"ociVersion":"1.0","id":"c1","status":"created","bundle":"/b"}`, "register this hook as createRuntime"},
 	} {
-		if _, err := DecodeState(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := decodeAll(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
 		}
 	}
@@ -64,7 +74,7 @@ func FuzzDecodeState(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := DecodeState(strings.NewReader(string(data)))
+		s, err := decodeAll(string(data))
 		if err != nil {
 			return
 		}
@@ -75,14 +85,19 @@ func FuzzDecodeState(f *testing.F) {
 }
 
 func TestArguments(t *testing.T) {
-	for _, args := range [][]string{{"--output", "relative"}, {"--dir", "relative"}, {"--nonsense"}, {"createRuntime", "more"}} {
+	for _, args := range [][]string{{"--output", "relative"}, {"--dir", "relative"}, {"--nonsense"}, {"--trace-policy", "mild"}, {"createRuntime", "more"}} {
 		if _, err := parse(args, &strings.Builder{}); err == nil {
 			t.Errorf("%q is taken", args)
 		}
 	}
 	o, err := parse([]string{"--denials", "poststop"}, &strings.Builder{})
-	if err != nil || !o.denials || o.path(&specs.State{ID: "c1"}) != DefaultDir+"/c1.json" {
+	if err != nil || !o.denials || o.always || o.dir != DefaultDir {
 		t.Errorf("got %+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"--output", "/o"}, {"--dir", "/d"}, {"--dir", DefaultDir}} {
+		if o, err := parse(args, &strings.Builder{}); err != nil || !o.always {
+			t.Errorf("%q: got %+v, %v", args, o, err)
+		}
 	}
 }
 
@@ -125,5 +140,53 @@ func TestWorkloadIsBounded(t *testing.T) {
 	data, err := json.Marshal(w.Args)
 	if err != nil || string(data) != `["a","..."]` {
 		t.Errorf("kept %.100s, %v", data, err)
+	}
+}
+
+func TestExecutable(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := executable("/proc/self"); got != self {
+		t.Errorf("got %s, want %s", got, self)
+	}
+	dir := t.TempDir()
+	for _, c := range []struct{ exe, cmdline, want string }{
+		{"/", "/bin/sh\x00run\x00", "/bin/sh"}, // crun 1.8.1 under Podman
+		{"/memfd:x (deleted)", "sh\x00", "sh"},
+		{"/", "../no/such\x00", "/"},
+		{"/", "", "/"},
+	} {
+		os.Remove(filepath.Join(dir, "exe"))
+		if err := errors.Join(os.Symlink(c.exe, filepath.Join(dir, "exe")), os.WriteFile(filepath.Join(dir, "cmdline"), []byte(c.cmdline), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got := executable(dir); got != c.want && filepath.Base(got) != c.want {
+			t.Errorf("%q: got %s", c, got)
+		}
+	}
+	if got := executable(filepath.Join(dir, "no")); got != "" {
+		t.Errorf("got %s for no process", got)
+	}
+}
+
+func TestOverdue(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for _, c := range []struct {
+		runs []profile.Run
+		want bool
+	}{
+		{nil, false}, // of --output
+		{startedAt("c1", now), false},
+		{startedAt("c1", now.Add(-59*time.Second)), false},
+		{startedAt("c1", now.Add(-time.Minute)), true},
+		{startedAt("c2", now.Add(-time.Minute)), false},
+		{startedAt("c1", now.Add(time.Hour)), false},
+	} {
+		s := tracer.Status{ID: "c1", Options: tracer.Options{Header: profile.Recording{Runs: c.runs}}}
+		if got := overdue(s, now, time.Minute); got != c.want {
+			t.Errorf("%+v: got %v", c.runs, got)
+		}
 	}
 }

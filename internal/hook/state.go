@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"regexp"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -14,21 +13,29 @@ import (
 // maxState bounds what a runtime may send: annotations come from whoever may create a container.
 const maxState = 1 << 20
 
-// idPattern is what runc and crun accept as a container's id, and what is safe as a file name.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_+.-]*$`)
+// isID tells whether a container's id is one that runc and crun accept, and does as a file name with ".json".
+func isID(id string) bool { return isName(id, 200, "_+.-") }
 
-// DecodeState reads the OCI state that a runtime hands to its hooks, and checks all that the hook relies on. Keys
-// that the runtime-spec does not name are let through, as it demands: crun sends "root".
-func DecodeState(from io.Reader) (*specs.State, error) {
-	data, err := io.ReadAll(io.LimitReader(from, maxState+1))
+// maxDrain bounds the search for our annotations in a state that is too large: who did not ask is not refused for it.
+const maxDrain = 64 << 20
+
+// readState reads the OCI state that a runtime hands to its hooks.
+func readState(from io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(from, maxDrain))
 	if err != nil {
 		return nil, fmt.Errorf("read the OCI state from stdin: %w", err)
 	}
-	if len(data) > maxState {
-		return nil, fmt.Errorf("OCI state is larger than %d bytes", maxState)
-	}
 	if len(data) == 0 {
 		return nil, errors.New("no OCI state on stdin: this program is a hook, an OCI runtime runs it")
+	}
+	return data, nil
+}
+
+// decodeState decodes the state and checks all that the hook relies on. Keys that the runtime-spec does not name are
+// let through, as it demands: crun sends "root".
+func decodeState(data []byte) (*specs.State, error) {
+	if len(data) > maxState {
+		return nil, fmt.Errorf("OCI state is larger than %d bytes", maxState)
 	}
 	var s specs.State
 	if err := json.Unmarshal(data, &s); err != nil {
@@ -37,7 +44,7 @@ func DecodeState(from io.Reader) (*specs.State, error) {
 	switch {
 	case s.Version == "":
 		return nil, errors.New("OCI state has no ociVersion")
-	case len(s.ID) > 200 || !idPattern.MatchString(s.ID): // with ".json" it must do as a file name
+	case !isID(s.ID):
 		return nil, fmt.Errorf("OCI state has the container id %.64q, which is not one", s.ID)
 	case !filepath.IsAbs(s.Bundle):
 		return nil, fmt.Errorf("OCI state of %q has the bundle %q, which is not an absolute path", s.ID, s.Bundle)

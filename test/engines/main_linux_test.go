@@ -1,0 +1,453 @@
+package engines
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/tracer"
+)
+
+const (
+	libDir        = "/var/lib/seccompgen"
+	recordingsDir = libDir + "/recordings"
+	bpffsDir      = "/sys/fs/bpf"
+	worldEnv      = "SECCOMPGEN_ENGINES_WORLD"
+)
+
+var (
+	root     = os.Geteuid() == 0
+	worldDir string
+	hookPath string // the built oci-hook
+	toolPath string // the built seccompgen
+	repo     = func() string {
+		dir, err := filepath.Abs("../..")
+		if err != nil {
+			panic(err)
+		}
+		return dir
+	}()
+)
+
+func TestMain(m *testing.M) {
+	status, err := testMain(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "engines:", err)
+		status = max(status, 1)
+	}
+	os.Exit(status)
+}
+
+func testMain(m *testing.M) (int, error) {
+	if !root {
+		fmt.Fprintln(os.Stderr, "engines: SKIPPED: not root: no container is run")
+		return 0, nil
+	}
+	worldDir = os.Getenv(worldEnv)
+	if worldDir == "" {
+		dir, err := os.MkdirTemp("", "sge-") // short: Podman wants runroot within 50 characters
+		if err != nil {
+			return 1, err
+		}
+		defer os.RemoveAll(dir)
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return 1, err
+		}
+		return enterWorld(dir)
+	}
+	if err := world(); err != nil {
+		return 1, fmt.Errorf("make a world of our own: %w", err)
+	}
+	for name, build := range map[string]struct{ tags, cgo string }{"seccompgen": {"seccomp", "1"}, "oci-hook": {"", "0"}} {
+		cmd := exec.Command("go", "build", "-tags", build.tags, "-o", filepath.Join(worldDir, "bin", name), "./cmd/"+name)
+		cmd.Dir, cmd.Env = repo, append(os.Environ(), "CGO_ENABLED="+build.cgo, "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return 1, fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+	}
+	hookPath, toolPath = filepath.Join(worldDir, "bin/oci-hook"), filepath.Join(worldDir, "bin/seccompgen")
+	status := m.Run()
+	list, err := tracer.List()
+	if err == nil && len(list) > 0 {
+		err = fmt.Errorf("recordings are left: %+v", list)
+	}
+	return status, err
+}
+
+// enterWorld runs this test binary again in a mount namespace of its own.
+func enterWorld(dir string) (int, error) {
+	runtime.LockOSThread() // Pdeathsig is about the thread
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), worldEnv+"="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return max(exit.ExitCode(), 1), nil
+	}
+	return 0, err
+}
+
+func world() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	// A bpffs that stays, as where systemd mounts it: crun's wrapper, see findCrun, would keep one of ours to itself.
+	if err := unix.Mount("bpf", bpffsDir, "bpf", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mount bpffs: %w", err)
+	}
+	lib := filepath.Join(worldDir, "lib")
+	if err := errors.Join(os.MkdirAll(libDir, 0o711), os.Mkdir(lib, 0o711)); err != nil {
+		return err
+	}
+	return unix.Mount(lib, libDir, "", unix.MS_BIND, "")
+}
+
+func needTool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("SKIPPED: %v: install it (Debian: apt-get install %s)", err, name)
+	}
+	return path
+}
+
+// findCrun returns crun, or, where cgroup v2 is mounted beside v1, a wrapper that hides v2: crun 1.8.1 refuses the two
+// together.
+func findCrun(t testing.TB) string {
+	t.Helper()
+	crun := needTool(t, "crun")
+	const unified = "/sys/fs/cgroup/unified"
+	var st unix.Statfs_t
+	if err := unix.Statfs(unified, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return crun
+	}
+	path := filepath.Join(t.TempDir(), "crun-nohybrid")
+	script := "#!/bin/sh\nexec unshare -m --propagation private sh -c 'mount -t tmpfs none " + unified + " && exec " + crun + " \"$@\"' crun \"$@\"\n"
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// rootFS makes a root file system: a static busybox, and calls, which makes the system calls that it is told to and no
+// others.
+func rootFS(t testing.TB) string {
+	t.Helper()
+	busybox := needTool(t, "busybox")
+	f, err := elf.Open(busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		t.Skipf("SKIPPED: %s is not static: apt-get install busybox-static", busybox)
+	}
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "bin")
+	data, err := os.ReadFile(busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(bin, 0o755), os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(bin, "busybox"), data, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"cat", "echo", "env", "id", "kill", "ls", "mkdir", "rmdir", "sh", "sleep", "sync", "true"} {
+		if err := os.Symlink("busybox", filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if gcc, err := exec.LookPath("gcc"); err == nil {
+		out, err := exec.Command(gcc, "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-O1",
+			"-o", filepath.Join(bin, "calls"), filepath.Join(repo, "testdata/calls/calls.c")).CombinedOutput()
+		if err != nil {
+			t.Fatalf("build calls.c: %v\n%s", err, out)
+		}
+	}
+	return dir
+}
+
+// goTest builds the test binary of a package of the standard library.
+func goTest(t testing.TB, pkg, to string) {
+	t.Helper()
+	cmd := exec.Command("go", "test", "-c", "-o", to, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the tests of %s: %v\n%s", pkg, err, out)
+	}
+}
+
+// result is what a finished command said.
+type result struct {
+	args           []string
+	stdout, stderr string
+	exit           int
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("%q: exit %d\nstdout:\n%s\nstderr:\n%s", r.args, r.exit, r.stdout, r.stderr)
+}
+
+func run(t testing.TB, name string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = 10 * time.Second
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
+		t.Errorf("%q: %v", cmd.Args, err)
+	}
+	if ctx.Err() != nil {
+		t.Errorf("%q hung", cmd.Args)
+	}
+	return result{args, stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// podman is a Podman of the test's own.
+type podman struct {
+	t    testing.TB
+	dir  string
+	args []string
+}
+
+// newPodman makes one, with copies of the hook files that call the built hook.
+func newPodman(t testing.TB, runtime string) *podman {
+	t.Helper()
+	return newPodmanWith(t, runtime, "podman")
+}
+
+// newPodmanWith is newPodman with the hook files for an engine.
+func newPodmanWith(t testing.TB, runtime, engine string) *podman {
+	t.Helper()
+	needTool(t, "podman")
+	dir, err := os.MkdirTemp(worldDir, "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks := filepath.Join(dir, "hooks.d")
+	if err := os.Mkdir(hooks, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(repo, "hooks.d", engine, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no hook files: %v", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const installed = "/usr/local/libexec/seccompgen/oci-hook"
+		if !bytes.Contains(data, []byte(installed)) {
+			t.Fatalf("%s does not call %s", file, installed)
+		}
+		data = bytes.ReplaceAll(data, []byte(installed), []byte(hookPath))
+		if err := os.WriteFile(filepath.Join(hooks, filepath.Base(file)), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &podman{t, dir, []string{
+		"--root", dir + "/root", "--runroot", dir + "/run", "--tmpdir", dir + "/tmp", "--storage-driver", "vfs",
+		"--events-backend", "none", "--cgroup-manager", "cgroupfs", "--hooks-dir", hooks, "--runtime", runtime,
+	}}
+	t.Cleanup(func() {
+		p.do("rm", "--all", "--force", "--time", "0")
+		for _, parent := range []string{"libpod_parent/conmon", "libpod_parent"} {
+			groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)
+			for _, dir := range groups {
+				_ = unix.Rmdir(dir) // not if others have something in it
+			}
+		}
+		// Podman's own clean-up of detached containers may still be at it.
+		wait(t, "the end of Podman's clean-up", func() bool { return os.RemoveAll(dir) == nil })
+	})
+	return p
+}
+
+func (p *podman) do(args ...string) result {
+	p.t.Helper()
+	return run(p.t, "podman", slices.Concat(p.args, args)...)
+}
+
+// run runs a container; args are options, an image or --rootfs DIR, and the command.
+func (p *podman) run(args ...string) result {
+	p.t.Helper()
+	return p.do(slices.Concat([]string{"run", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", "none"}, args)...)
+}
+
+// ok fails the test unless a command went well.
+func (p *podman) ok(r result) result {
+	p.t.Helper()
+	if r.exit != 0 {
+		p.t.Fatal(r)
+	}
+	return r
+}
+
+// wait waits until a condition holds: poststop may come after podman run has returned.
+func wait(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// recordings returns the files of recordings whose name begins so, once there are n of them.
+func recordings(t testing.TB, prefix string, n int) []string {
+	t.Helper()
+	var files []string
+	wait(t, fmt.Sprintf("%d recordings %s*", n, prefix), func() bool {
+		files, _ = filepath.Glob(filepath.Join(recordingsDir, prefix+"*"))
+		return len(files) >= n
+	})
+	if len(files) != n {
+		t.Fatalf("want %d recordings %s*, there are %q", n, prefix, files)
+	}
+	return files
+}
+
+func readRecording(t testing.TB, path string) *profile.Recording {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := profile.ReadRecording(f)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return r
+}
+
+// names returns the names of a recording's calls in some phases.
+func names(r *profile.Recording, phases ...profile.Phase) []string {
+	var all []string
+	for _, s := range r.Syscalls {
+		if slices.Contains(phases, s.Phase) && s.Denied == nil {
+			all = append(all, s.Name)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// denied returns the calls that a recorded container was refused.
+func denied(r *profile.Recording) []string {
+	var all []string
+	for _, s := range r.Syscalls {
+		if s.Denied != nil {
+			all = append(all, s.Name)
+		}
+	}
+	return all
+}
+
+// noNewDenials checks that runs under a profile were refused nothing but what the recorded run was refused too.
+func noNewDenials(t testing.TB, first *profile.Recording, prefix string, n int) {
+	t.Helper()
+	for _, path := range recordings(t, prefix, n) {
+		r := readRecording(t, path)
+		for _, name := range denied(r) {
+			if !slices.Contains(denied(first), name) {
+				t.Errorf("%s was refused under the profile", name)
+			}
+		}
+		if !r.Complete {
+			t.Errorf("%s: %v", path, r.Dropped)
+		}
+	}
+}
+
+// allowed returns the names that a profile's file allows.
+func allowed(t testing.TB, path string) []string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p struct {
+		Syscalls []struct {
+			Names  []string
+			Action string
+		}
+	}
+	if err := json.Unmarshal(data, &p); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	var all []string
+	for _, s := range p.Syscalls {
+		if s.Action == "SCMP_ACT_ALLOW" {
+			all = append(all, s.Names...)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// noRecordings fails the test if anything is recorded, or was.
+func noRecordings(t testing.TB) {
+	t.Helper()
+	files, err := os.ReadDir(recordingsDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	list, err := tracer.List()
+	if err != nil || len(list) > 0 || len(files) > 0 {
+		t.Errorf("recordings: %v, under way: %+v, %v", files, list, err)
+	}
+}
+
+// clear removes the recordings of earlier tests.
+func clear(t testing.TB) {
+	t.Helper()
+	if err := os.RemoveAll(recordingsDir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runtimes are those under test.
+var runtimes = []struct {
+	name string
+	find func(testing.TB) string
+}{
+	{"runc", func(t testing.TB) string { return needTool(t, "runc") }},
+	{"crun", findCrun},
+}
+
+func eachRuntime(t *testing.T, test func(t *testing.T, runtime string)) {
+	for _, r := range runtimes {
+		t.Run(r.name, func(t *testing.T) {
+			path := r.find(t)
+			clear(t)
+			test(t, path)
+		})
+	}
+}
+
+// contains tells whether one of several texts has a part.
+func contains(part string, texts ...string) bool {
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, part) })
+}

@@ -1,0 +1,622 @@
+package engines
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/tracer"
+)
+
+const (
+	record = "dev.seccompgen.record"
+	trace  = "io.containers.trace-syscall"
+)
+
+// A static program is recorded, its profile built, and run again under it.
+func TestRecordBuildRun(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		var needs []string // what the runtime calls under a filter, as recorded under Podman's default one
+		for _, filter := range []string{"default", "unconfined"} {
+			args := []string{"--rm", "--annotation", record + "=" + filter}
+			boundary := profile.BoundaryFilter
+			if filter == "unconfined" {
+				args = append(args, "--security-opt", "seccomp=unconfined")
+				boundary = profile.BoundaryExecve
+			}
+			command := []string{"--rootfs", rootfs, "/bin/sh", "-c", "ls / && echo hello"}
+			first := p.ok(p.run(slices.Concat(args, command)...))
+			path := recordings(t, filter+"-", 1)[0]
+			r := readRecording(t, path)
+			if !r.Complete || r.Boundary != boundary || filepath.Base(r.Runtime.Name) != strings.SplitN(filepath.Base(runtime), "-", 2)[0] || r.Runtime.Version == "" {
+				t.Fatalf("%s: got complete %v, boundary %s, runtime %+v, %v", filter, r.Complete, r.Boundary, r.Runtime, r.Dropped)
+			}
+			if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
+				t.Errorf("the recording's file is %v, %v", info, err)
+			}
+			prof := filepath.Join(t.TempDir(), "profile.json")
+			if built := run(t, toolPath, "build", "-o", prof, path); built.exit != 0 {
+				if strings.Contains(built.stderr, "were not measured") {
+					t.Logf("SKIPPED: %s: %s", filter, built.stderr)
+					continue
+				}
+				t.Fatal(built)
+			}
+			if filter == "default" {
+				needs = names(r, profile.PhaseRuntime)
+			}
+			// Without a filter the runtime's own calls come from profile/floors.json, which may not know create and start.
+			if lacks := slices.DeleteFunc(slices.Clone(needs), func(n string) bool { return slices.Contains(allowed(t, prof), n) }); len(lacks) > 0 {
+				t.Logf("SKIPPED: %s: the measured needs of %s %s lack %q, which it calls under Podman", filter, r.Runtime.Name, r.Runtime.Version, lacks)
+				continue
+			}
+			for range 10 {
+				again := p.run(slices.Concat([]string{"--rm", "--annotation", record + "=again-" + filter, "--security-opt", "seccomp=" + prof}, command)...)
+				if again.exit != 0 || again.stdout != first.stdout || again.stderr != first.stderr {
+					t.Fatalf("under the profile of %q: %s\nwant %s", allowed(t, prof), again, first)
+				}
+			}
+			noNewDenials(t, r, "again-"+filter, 10)
+			if blocked := p.run("--rm", "--security-opt", "seccomp="+prof, "--rootfs", rootfs, "/bin/sh", "-c", "mkdir /tmp-x"); blocked.exit == 0 {
+				t.Errorf("%s: the profile lets pass what was not recorded: %s", filter, blocked)
+			}
+		}
+	})
+}
+
+// The tests of a Go package, in an image that Podman imported.
+func TestGoTestInAnImage(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		goTest(t, "encoding/hex", filepath.Join(rootfs, "bin/hex.test"))
+		tar := filepath.Join(t.TempDir(), "rootfs.tar")
+		if r := run(t, "tar", "-C", rootfs, "-cf", tar, "."); r.exit != 0 {
+			t.Fatal(r)
+		}
+		p.ok(p.do("import", "-c", "ENV PATH=/bin", tar, "localhost/lab"))
+		command := []string{"localhost/lab", "/bin/hex.test", "-test.v"}
+		first := p.ok(p.run(slices.Concat([]string{"--rm", "--annotation", record + "=hex"}, command)...))
+		path := recordings(t, "hex-", 1)[0]
+		prof := filepath.Join(t.TempDir(), "profile.json")
+		if r := run(t, toolPath, "build", "-o", prof, "--binary", filepath.Join(rootfs, "bin/hex.test"), path); r.exit != 0 {
+			t.Fatal(r)
+		}
+		for range 10 {
+			again := p.run(slices.Concat([]string{"--rm", "--annotation", record + "=again", "--security-opt", "seccomp=" + prof}, command)...)
+			if again.exit != 0 || strings.Count(again.stdout, "--- PASS") != strings.Count(first.stdout, "--- PASS") {
+				t.Fatalf("under the profile of %q: %s", allowed(t, prof), again)
+			}
+		}
+		noNewDenials(t, readRecording(t, path), "again-", 10)
+	})
+}
+
+// What users of oci-seccomp-bpf-hook do, with their annotation.
+func TestDropIn(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		dir := t.TempDir()
+		tmp := func(name, text string) string { // as mktemp makes it
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+		traced := func(annotation string, command ...string) result {
+			t.Helper()
+			return p.ok(p.run(slices.Concat([]string{"--rm", "--annotation", trace + "=" + annotation, "--rootfs", rootfs}, command)...))
+		}
+		under := func(profile string, command ...string) result {
+			t.Helper()
+			return p.run(slices.Concat([]string{"--rm", "--security-opt", "seccomp=" + profile, "--rootfs", rootfs}, command)...)
+		}
+		written := func(path string) {
+			t.Helper()
+			// Those users wait two seconds.
+			wait(t, path, func() bool { info, err := os.Stat(path); return err == nil && info.Size() > 0 })
+		}
+
+		one := tmp("one.json", "")
+		before, err := os.Stat(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		traced("of:"+one, "/bin/ls", "/")
+		written(one)
+		if after, err := os.Stat(one); err != nil || !os.SameFile(before, after) {
+			t.Errorf("not written in place: %v", err)
+		}
+		failed := 0
+		for range 20 {
+			if r := under(one, "/bin/ls", "/"); r.exit != 0 {
+				failed++
+				t.Logf("%s", r)
+			}
+		}
+		// The exact policy is what the annotation means. A Go runtime's init does not make the same calls each time.
+		if failed > 10 || failed > 0 && strings.Contains(runtime, "crun") {
+			t.Errorf("%d of 20 runs under the profile failed", failed)
+		}
+		t.Logf("%d of 20 runs under the exact profile failed", failed)
+		if r := under(one, "/bin/mkdir", "/foo"); r.exit == 0 {
+			t.Errorf("a call that was not traced is let pass: %s", r)
+		}
+
+		created := filepath.Join(dir, "created.json")
+		traced("of:"+created, "/bin/true")
+		written(created)
+		if info, err := os.Stat(created); err != nil || info.Mode() != 0o644 {
+			t.Errorf("created as %v, %v", info, err)
+		}
+
+		// Extend.
+		two := tmp("two.json", "")
+		traced("if:"+one+";of:"+two, "/bin/sh", "-c", "mkdir /foo && rmdir /foo")
+		written(two)
+		if got := allowed(t, two); !slices.Contains(got, "mkdir") || slices.Contains(allowed(t, one), "mkdir") {
+			t.Errorf("extended to %q", got)
+		}
+		for _, name := range allowed(t, one) {
+			if !slices.Contains(allowed(t, two), name) {
+				t.Errorf("%s is lost", name)
+			}
+		}
+		retry := func(profile string, command ...string) result { // see above: the runtime's own init
+			for range 4 {
+				if r := under(profile, command...); r.exit == 0 {
+					return r
+				}
+			}
+			return under(profile, command...)
+		}
+		p.ok(retry(two, "/bin/ls", "/"))
+		p.ok(retry(two, "/bin/sh", "-c", "mkdir /foo && rmdir /foo"))
+
+		// What the input blocks stays blocked, whatever was traced.
+		block := tmp("block.json", `{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_AARCH64"],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`)
+		traced("of:"+one+";if:"+block, "/bin/sh", "-c", "mkdir /foo && rmdir /foo")
+		wait(t, "the profile to be written again", func() bool {
+			data, err := os.ReadFile(one)
+			return err == nil && strings.Contains(string(data), "rmdir")
+		})
+		if got := allowed(t, one); slices.Contains(got, "mkdir") || slices.Contains(got, "mkdirat") || !slices.Contains(got, "rmdir") {
+			t.Errorf("allowed: %q", got)
+		}
+		if r := under(one, "/bin/mkdir", "/foo"); r.exit == 0 {
+			t.Errorf("mkdir is let pass: %s", r)
+		}
+
+		// The profile that containers-common ships is an input like any other.
+		if _, err := os.Stat("/usr/share/containers/seccomp.json"); err == nil {
+			three := filepath.Join(dir, "three.json")
+			traced("if:/usr/share/containers/seccomp.json;of:"+three, "/bin/ls", "/")
+			written(three)
+			p.ok(under(three, "/bin/ls", "/"))
+		}
+
+		// The policy robust is for those who run what they trace under a Go runtime.
+		hookFile := filepath.Join(p.dir, "hooks.d/seccompgen-trace.json")
+		data, err := os.ReadFile(hookFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Replace(string(data), `"--trace-annotation"`, `"--trace-annotation", "--trace-policy", "robust"`, 1)
+		if err := os.WriteFile(hookFile, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		robust := filepath.Join(dir, "robust.json")
+		traced("of:"+robust, "/bin/ls", "/")
+		written(robust)
+		for range 30 {
+			p.ok(under(robust, "/bin/ls", "/"))
+		}
+		if r := under(robust, "/bin/mkdir", "/foo"); r.exit == 0 {
+			t.Errorf("a call that was not traced is let pass: %s", r)
+		}
+
+		// A shared output: all end, the last one wins.
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() { traced("of:"+one, "/bin/ls", "/") })
+		}
+		wg.Wait()
+		if files, _ := os.ReadDir(recordingsDir); len(files) > 0 {
+			t.Errorf("recordings beside profiles: %v", files)
+		}
+	})
+}
+
+// A malformed annotation refuses the container, in words that help; with others beside it nothing happens.
+func TestRefusals(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		marker := filepath.Join(rootfs, "ran")
+		dir := t.TempDir()
+		for _, c := range []struct{ annotation, want string }{
+			{trace + "=true", "must start"},
+			{trace + "=of:relative.json", "output file path must be absolute"},
+			{trace + "=if:/etc/passwd", "output file is mandatory"},
+			{trace + "=if:/a;if:/b;of:/c", "more than one semi-colon"},
+			{trace + "=if:/etc/passwd;of:" + dir + "/o", "error parsing input file"},
+			{trace + "=if:" + dir + "/no;of:" + dir + "/o", "error reading input file"},
+			{trace + "=of:/etc/passwd", "not ours to replace"},
+			{trace + "=of:/dev/null", "no regular file"},
+			{trace + "=of:/proc/sys/kernel/core_pattern", "kernel's"},
+			{record + "=../../../etc/cron.d/x", "a name has"},
+			{record + "=/etc/passwd", "a name has"},
+			{record + "=" + strings.Repeat("a", 100000), "a name has"},
+		} {
+			// crun gives its hooks no stderr unless it is told where to.
+			stderr := filepath.Join(t.TempDir(), "stderr")
+			r := p.run("--rm", "--annotation", c.annotation, "--annotation", "run.oci.hooks.stderr="+stderr, "--rootfs", rootfs, "/bin/sh", "-c", "echo > /ran")
+			said, err := os.ReadFile(stderr)
+			if err != nil && strings.Contains(runtime, "crun") {
+				t.Fatal(err)
+			}
+			said = append(said, r.stderr...)
+			if r.exit == 0 || !strings.Contains(string(said), c.want) || !strings.Contains(string(said), "seccompgen: record container") {
+				t.Errorf("%.100q: want a refusal with %q, got %.3000s\n%.1000s", c.annotation, c.want, r, said)
+			}
+			if _, err := os.Stat(marker); err == nil {
+				t.Fatalf("%.100q: the container ran", c.annotation)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "o")); !errors.Is(err, fs.ErrNotExist) {
+			t.Error("something was written")
+		}
+		noRecordings(t)
+	})
+}
+
+// Who does not ask is not touched: the hook is not even called.
+func TestUntouched(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		called := filepath.Join(t.TempDir(), "called")
+		script := filepath.Join(p.dir, "hook")
+		if err := os.WriteFile(script, []byte("#!/bin/sh\necho called >> "+called+"\nexec "+hookPath+" \"$@\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		files, _ := filepath.Glob(filepath.Join(p.dir, "hooks.d/*"))
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(data), hookPath, script)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.ok(p.run("--rm", "--rootfs", rootfs, "/bin/ls", "/"))
+		p.ok(p.run("--rm", "--annotation", "a=b", "--annotation", record+"er=x", "--rootfs", rootfs, "/bin/ls", "/"))
+		if _, err := os.Stat(called); err == nil {
+			t.Error("the hook was called")
+		}
+		// An engine that calls it for all: nothing is recorded either, and broken hosts break nobody.
+		for _, file := range files[1:] {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text := fmt.Sprintf(`{"version":"1.0.0","hook":{"path":%q,"args":["oci-hook"]},"when":{"always":true},"stages":["prestart","createRuntime","poststop"]}`, script)
+		if err := os.WriteFile(files[0], []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p.ok(p.run("--rm", "--annotation", "a=b", "--rootfs", rootfs, "/bin/ls", "/"))
+		if data, err := os.ReadFile(called); err != nil || strings.Count(string(data), "called") < 2 {
+			t.Errorf("the hook was not called: %q, %v", data, err)
+		}
+		noRecordings(t)
+		// Registered for prestart and createRuntime both, it records once.
+		p.ok(p.run("--rm", "--annotation", record+"=true", "--rootfs", rootfs, "/bin/ls", "/"))
+		if r := readRecording(t, recordings(t, "", 1)[0]); !r.Complete {
+			t.Errorf("got %+v", r.Dropped)
+		}
+	})
+}
+
+// CRI-O is not to be had here. Its hook files are loaded by Podman's reader, which is the same, and called with the
+// annotations that CRI-O makes of a pod's.
+func TestFilesForCRIO(t *testing.T) {
+	p, rootfs := newPodmanWith(t, needTool(t, "runc"), "crio"), rootFS(t)
+	clear(t)
+	annotated := func(annotations ...string) result {
+		args := []string{"--rm"}
+		for _, a := range annotations {
+			args = append(args, "--annotation", a)
+		}
+		return p.run(append(args, "--rootfs", rootfs, "/bin/ls", "/")...)
+	}
+	outside := filepath.Join(t.TempDir(), "web.json")
+	p.ok(annotated(trace + "=of:" + outside))
+	files := recordings(t, "web-", 2)
+	if r := readRecording(t, files[0]); !r.Complete || files[1] != strings.TrimSuffix(files[0], ".json")+".profile.json" {
+		t.Errorf("got %q, %v", files, r.Dropped)
+	}
+	if got := allowed(t, files[1]); !slices.Contains(got, "getdents64") {
+		t.Errorf("allowed: %q", got)
+	}
+	if _, err := os.Stat(outside); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s was written", outside)
+	}
+	clear(t)
+	if r := annotated(trace + "=of:" + outside + ";if:/usr/share/containers/seccomp.json"); r.exit == 0 || !contains("if: is for hooks", r.stderr) {
+		t.Errorf("if: is honoured: %s", r)
+	}
+	const name, kind = "io.kubernetes.container.name", "io.kubernetes.cri-o.ContainerType"
+	p.ok(annotated(trace+"/web=of:/x", name+"=db"))
+	p.ok(annotated(record+"/web=x", name+"=db"))
+	p.ok(annotated(record+"=x", kind+"=sandbox"))
+	noRecordings(t)
+	p.ok(annotated(record+"/web=one", name+"=web", kind+"=container"))
+	recordings(t, "one-", 1)
+	clear(t)
+}
+
+// podman exec is recorded in a phase of its own; a restart is added to the recording.
+func TestExecAndRestart(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		p.ok(p.run("--detach", "--name", "c", "--annotation", record+"=web", "--rootfs", rootfs, "/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"))
+		p.ok(p.do("exec", "c", "/bin/mkdir", "/made-by-exec"))
+		p.ok(p.do("stop", "--time", "20", "c"))
+		path := recordings(t, "web-", 1)[0]
+		r := readRecording(t, path)
+		if !r.Complete || !slices.Contains(names(r, profile.PhaseExec), "mkdir") || slices.Contains(names(r, profile.PhaseWorkload), "mkdir") {
+			t.Fatalf("complete %v %v, exec %q, workload %q", r.Complete, r.Dropped, names(r, profile.PhaseExec), names(r, profile.PhaseWorkload))
+		}
+		p.ok(p.do("start", "c"))
+		p.ok(p.do("exec", "c", "/bin/rmdir", "/made-by-exec"))
+		p.ok(p.do("stop", "--time", "20", "c"))
+		wait(t, "the second run", func() bool { return len(readRecording(t, path).Runs) == 2 })
+		recordings(t, "web-", 1)
+		if got := names(readRecording(t, path), profile.PhaseExec); !slices.Contains(got, "mkdir") || !slices.Contains(got, "rmdir") {
+			t.Errorf("after the restart: %q", got)
+		}
+	})
+}
+
+// The case that hung oci-seccomp-bpf-hook (its issue 36).
+func TestManyWithTheHostsPids(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		const n = 24
+		began := time.Now()
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				// Every second one makes a call that the others do not.
+				r := p.run("--rm", "--pid=host", "--annotation", record+"=shared", "--rootfs", rootfs, "/bin/sh", "-c", []string{"sync", "true"}[i%2]+"; ls / >/dev/null; sleep 0.2; exit 7")
+				if r.exit != 7 {
+					t.Error(r)
+				}
+			})
+		}
+		wg.Wait()
+		ids, syncs := map[string]bool{}, 0
+		for _, path := range recordings(t, "shared-", n) {
+			r := readRecording(t, path)
+			if !r.Complete || len(r.Runs) != 1 {
+				t.Errorf("%s: %v, %v", path, r.Dropped, r.Runs)
+			}
+			if filepath.Base(path) != "shared-"+r.ID+".json" {
+				t.Errorf("%s is of %s", path, r.ID)
+			}
+			ids[r.ID] = true
+			if slices.Contains(names(r, profile.PhaseWorkload), "sync") {
+				syncs++
+			}
+		}
+		if len(ids) != n || syncs != n/2 {
+			t.Errorf("%d containers, %d of them with sync", len(ids), syncs)
+		}
+		t.Logf("%d containers in %v", n, time.Since(began))
+	})
+}
+
+// Nothing of ours runs inside the container, so that its limits do not matter.
+func TestLimits(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		command := []string{"--rootfs", rootfs, "/bin/sh", "-c", "ls / >/dev/null; cat /proc/self/cgroup"}
+		p.ok(p.run(slices.Concat([]string{"--rm", "--annotation", record + "=free"}, command)...))
+		r := p.ok(p.run(slices.Concat([]string{"--rm", "--annotation", record + "=limited", "--memory", "32m", "--pids-limit", "8"}, command)...))
+		if !strings.Contains(r.stdout, "libpod") {
+			t.Errorf("the container has no cgroup of its own: %s", r)
+		}
+		free, limited := readRecording(t, recordings(t, "free-", 1)[0]), readRecording(t, recordings(t, "limited-", 1)[0])
+		if a, b := names(free, profile.PhaseWorkload), names(limited, profile.PhaseWorkload); !limited.Complete || !slices.Equal(a, b) {
+			t.Errorf("free: %q\nlimited: %q %v", a, b, limited.Dropped)
+		}
+	})
+}
+
+// Planted files in the directory of recordings: the container is refused, nothing outside is written.
+func TestPlanted(t *testing.T) {
+	p, rootfs := newPodman(t, needTool(t, "runc")), rootFS(t)
+	clear(t)
+	precious := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(precious, []byte("precious"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// The id is known before the container starts.
+	create := func(name string) string {
+		r := p.ok(p.do("create", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", "none", "--annotation", record+"="+name, "--rootfs", rootfs, "/bin/true"))
+		return strings.TrimSpace(r.stdout)
+	}
+	if err := os.MkdirAll(recordingsDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, plant := range map[string]func(string) error{
+		"symlink": func(path string) error { return os.Symlink(precious, path) },
+		"fifo":    func(path string) error { return syscall.Mkfifo(path, 0o666) },
+		"foreign": func(path string) error { return os.WriteFile(path, []byte("foreign"), 0o644) },
+	} {
+		id := create(name)
+		if err := plant(filepath.Join(recordingsDir, name+"-"+id+".json")); err != nil {
+			t.Fatal(err)
+		}
+		if r := p.do("start", "--attach", id); r.exit == 0 || !contains("is there and", r.stderr) {
+			t.Errorf("%s: %s", name, r)
+		}
+	}
+	if data, err := os.ReadFile(precious); err != nil || string(data) != "precious" {
+		t.Errorf("precious is %q, %v", data, err)
+	}
+	if list, err := tracer.List(); err != nil || len(list) > 0 {
+		t.Errorf("under way: %+v, %v", list, err)
+	}
+	clear(t)
+}
+
+// The container's monitor is killed, and with it whoever would have called poststop: the evidence stays in the recorder,
+// whole, until somebody calls the hook with the state that poststop would have had.
+func TestMonitorKilled(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		id := strings.TrimSpace(p.ok(p.run("--detach", "--annotation", record+"=killed", "--rootfs", rootfs, "/bin/sh", "-c", "while :; do sleep 0.1; done")).stdout)
+		// Podman 4.3 cannot remove a container whose monitor and init are both gone; the runtime can.
+		t.Cleanup(func() {
+			run(t, runtime, "delete", "--force", id)
+			_ = unix.Unmount(filepath.Join(p.dir, "root/vfs-containers", id, "userdata/shm"), unix.MNT_DETACH)
+		})
+		for pid := range strings.FieldsSeq(p.ok(p.do("inspect", "--format", "{{.State.ConmonPid}} {{.State.Pid}}", id)).stdout) {
+			n, err := strconv.Atoi(pid)
+			if err != nil || n <= 1 {
+				t.Fatalf("pid %q", pid)
+			}
+			if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(t, "the recording's end", func() bool {
+			list, err := tracer.List()
+			return err == nil && len(list) == 1 && list[0].ID == id && list[0].State == tracer.Ended
+		})
+		if files, _ := os.ReadDir(recordingsDir); len(files) > 0 {
+			t.Errorf("collected by whom? %v", files)
+		}
+		cmd := exec.Command(hookPath)
+		cmd.Stdin = strings.NewReader(`{"ociVersion":"1.0.2","id":"` + id + `","status":"stopped","bundle":"/","annotations":{"` + record + `":"killed"}}`)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if r := readRecording(t, recordings(t, "killed-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "clone") && !slices.Contains(names(r, profile.PhaseWorkload), "fork") && !slices.Contains(names(r, profile.PhaseWorkload), "vfork") {
+			t.Errorf("got %v, %q", r.Dropped, names(r, profile.PhaseWorkload))
+		}
+	})
+}
+
+// podman itself is killed: the monitor lives and calls poststop.
+func TestEngineKilled(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		cmd := exec.Command("podman", slices.Concat(p.args, []string{
+			"run", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", "none",
+			"--annotation", record + "=alone", "--rootfs", rootfs, "/bin/sh", "-c", "mkdir /started; sleep 1; sync",
+		})...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "the workload", func() bool {
+			_, err := os.Stat(filepath.Join(rootfs, "started"))
+			return err == nil
+		})
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if r := readRecording(t, recordings(t, "alone-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
+			t.Errorf("got %v, %q", r.Dropped, names(r, profile.PhaseWorkload))
+		}
+	})
+}
+
+// A container that never comes to its program: no thin profile. Podman calls no poststop for it, so that the next
+// recording's hook collects what is left, and the evidence says why.
+func TestNeverStarted(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p, rootfs := newPodman(t, runtime), rootFS(t)
+		file := filepath.Join(p.dir, "hooks.d/seccompgen-record.json")
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Replace(string(data), `"oci-hook"`, `"oci-hook", "--grace", "0s"`, 1)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(t.TempDir(), "out.json")
+		if err := os.WriteFile(filepath.Join(rootfs, "bin/garbage"), []byte("no program"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, program := range []string{"/no/such/program", "/bin/garbage"} {
+			if r := p.run("--rm", "--annotation", trace+"=of:"+out, "--rootfs", rootfs, program); r.exit == 0 {
+				t.Fatal(r)
+			}
+		}
+		p.ok(p.run("--rm", "--annotation", record+"=next", "--rootfs", rootfs, "/bin/true"))
+		recordings(t, "next-", 1)
+		wait(t, "the recordings' end", func() bool {
+			list, err := tracer.List()
+			return err == nil && len(list) == 0
+		})
+		if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a profile was written: %q", allowed(t, out))
+		}
+		never := 0
+		for _, path := range recordings(t, "", 3) {
+			if r := readRecording(t, path); r.Dropped[profile.DropNotStarted] == 1 && !r.Complete {
+				never++
+			}
+		}
+		if never != 2 {
+			t.Errorf("%d recordings say that the container never started", never)
+		}
+	})
+}
+
+// In a user namespace, as under a rootless engine, the hook says in one line why it does not work; --optional lets the
+// container run.
+func TestRootless(t *testing.T) {
+	state := `{"ociVersion":"1.0.2","id":"rootless","status":"creating","pid":4194304,"bundle":"/nonexistent","annotations":{"` + record + `":"web"}}`
+	for _, args := range [][]string{nil, {"--optional"}} {
+		cmd := exec.Command(hookPath, args...)
+		cmd.Stdin = strings.NewReader(state)
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
+		}
+		if err := os.Chmod(filepath.Dir(hookPath), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
+			t.Skipf("SKIPPED: no user namespace here: %v", err)
+		}
+		if (err == nil) != (args != nil) || !strings.Contains(string(out), "user namespace") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%q: %v, %q", args, err, out)
+		}
+	}
+	// Another user.
+	cmd := exec.Command(hookPath)
+	cmd.Stdin = strings.NewReader(state)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "needs root") || strings.Count(string(out), "\n") != 1 {
+		t.Errorf("%v, %q", err, out)
+	}
+}
