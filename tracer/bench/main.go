@@ -41,8 +41,8 @@ func main() {
 
 func run() error {
 	output := flag.String("o", "-", "`file` to write the tables to")
-	rounds := flag.Int("rounds", 15, "how often each variant is measured")
-	calls := flag.Int("calls", 2_000_000, "calls in one measurement")
+	rounds := flag.Int("rounds", 60, "how often each variant is measured")
+	calls := flag.Int("calls", 200_000, "calls in one measurement")
 	flag.Parse()
 	switch flag.Arg(0) {
 	case "":
@@ -262,13 +262,16 @@ func attached(o *benchObjects) []variant {
 
 const recorder = "**seccompgen**"
 
+// patience is how long one measurement waits for a moment in which nobody else traces.
+const patience = 30 * time.Minute
+
 // measure returns the CPU time of one call while a variant is attached.
 func measure(v variant, calls int) (ns float64, err error) {
-	for range 4000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if n, err := tracers(); err != nil {
 			return 0, err
 		} else if n > 0 {
-			time.Sleep(50 * time.Millisecond) // somebody else traces; try again
+			time.Sleep(20 * time.Millisecond) // somebody else traces; try again
 			continue
 		}
 		loop, err := newProcess("loop", strconv.Itoa(calls))
@@ -297,19 +300,22 @@ func measure(v variant, calls int) (ns float64, err error) {
 }
 
 // tracers counts the tracing links of the host, ours included.
-func tracers() (n int, err error) {
-	it := new(link.Iterator)
-	defer it.Close()
-	for it.Next() {
-		info, err := it.Link.Info()
-		if err != nil {
-			continue // gone meanwhile
+func tracers() (int, error) {
+	for {
+		n := 0
+		it := new(link.Iterator)
+		for it.Next() {
+			info, err := it.Link.Info()
+			if err == nil && (info.Type == link.TracingType || info.Type == link.RawTracepointType) {
+				n++
+			}
 		}
-		if info.Type == link.TracingType || info.Type == link.RawTracepointType {
-			n++
+		err := it.Err()
+		it.Close()
+		if !errors.Is(err, unix.EAGAIN) { // one that is about to go
+			return n, err
 		}
 	}
-	return n, it.Err()
 }
 
 // strace measures the same loop under strace: the CPU time of both.
@@ -342,6 +348,9 @@ func hook(args ...string) (cpu, wall float64, err error) {
 	}
 	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds() * 1e3, wall, nil
 }
+
+// hookRounds is in which rounds hooks are measured too: every so many.
+const hookRounds = 4
 
 var hooks = []string{"a process that does nothing", "Start, cold: nothing is loaded", "Start, warm: another recording goes on", "Collect, not the last", "Collect, the last: takes all away"}
 
@@ -404,6 +413,9 @@ func bench(output string, rounds, calls int) error {
 				return err
 			}
 			straced = append(straced, n)
+		}
+		if round%hookRounds != 0 {
+			continue
 		}
 		err := life(func(name string, c, w float64) {
 			cpu[name], wall[name] = append(cpu[name], c), append(wall[name], w)
@@ -478,7 +490,7 @@ func write(b *bytes.Buffer, variants []variant, ns [][]float64, straced []float6
 	say("")
 	say("## A hook")
 	say("")
-	say("CPU time (user and system) of a process that calls `tracer.Start` or `tracer.Collect` and ends, medians of %d rounds.", rounds)
+	say("CPU time (user and system) of a process that calls `tracer.Start` or `tracer.Collect` and ends, medians of %d runs.", len(cpu[hooks[0]]))
 	say("")
 	say("| the process | CPU, ms | wall, ms |")
 	say("|---|---:|---:|")
