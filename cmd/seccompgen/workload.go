@@ -170,7 +170,8 @@ func openInput(path string) (io.ReadCloser, error) {
 
 // interrupted gives a stopped command its reason instead of the error that the stop caused.
 func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	var exit *exec.ExitError // of the toolchain, which was stopped too
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.As(err, &exit)) {
 		return errors.New("interrupted, and cleaned up")
 	}
 	return err

@@ -373,6 +373,27 @@ func heldRuntime(t testing.TB, g *gate) string {
 // TestBeforeContainer: seccompgen is stopped while there is no container yet. It comes, and must go.
 func TestBeforeContainer(t *testing.T) {
 	needRoot(t)
+	t.Run("building", func(t *testing.T) {
+		g, bin := newGate(t, "start"), t.TempDir()
+		script := fmt.Sprintf("#!/bin/sh\ncase $1 in test) %s ;; esac\nexec %q \"$@\"\n", g.hold, needTool(t, "go"))
+		if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		dir := module(t, "tiny_test.go", tiny)
+		cmd := command(t, "record", ".")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+		r := startCommand(t, "", cmd)
+		g.await(t, 1)
+		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		g.open(t)
+		if end := r.wait(t); end.exit != 1 || end.stderr != "seccompgen: interrupted, and cleaned up\n" {
+			t.Errorf("want exit status 1 and the word interrupted: %s", end)
+		}
+		absent(t, filepath.Join(dir, "recording.json"))
+		nothingLeft(t)
+	})
 	t.Run("interrupted", func(t *testing.T) {
 		out, g := filepath.Join(t.TempDir(), "r.json"), newGate(t, "start")
 		r := start(t, "", "record", "-o", out, "--runtime", heldRuntime(t, g), "--rootfs", busyboxRoot(t), "--exec", "--", "/bin/sleep", "600")

@@ -426,7 +426,12 @@ type running struct {
 // start starts seccompgen and waits until the workload, or whoever, has printed the word on a line of its own.
 func start(t testing.TB, word string, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: command(t, args...), stderr: newLines()}
+	return startCommand(t, word, command(t, args...))
+}
+
+func startCommand(t testing.TB, word string, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{cmd: cmd, stderr: newLines()}
 	r.cmd.Stdout = io.Discard
 	r.cmd.Stderr = r.stderr
 	if err := r.cmd.Start(); err != nil {

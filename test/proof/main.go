@@ -90,16 +90,17 @@ func run(ctx context.Context) error {
 	var table bytes.Buffer
 	p.out = io.MultiWriter(os.Stdout, &table)
 	prove := p.workloads
-	if mutate {
-		prove = p.mutations
-	}
-	if overhead {
-		prove = p.overhead
-	}
-	if floors {
+	switch {
+	case floors:
 		prove = p.floors
-	} else {
-		p.head()
+	case overhead:
+		prove = p.overhead
+		p.head(overheadIntro)
+	case mutate:
+		prove = p.mutations
+		p.head(mutationsIntro)
+	default:
+		p.head(workloadsIntro)
 	}
 	if err := prove(ctx, workloads); err != nil || output == "" {
 		return err
@@ -107,8 +108,17 @@ func run(ctx context.Context) error {
 	return renameio.WriteFile(output, table.Bytes(), 0o644)
 }
 
+const (
+	workloadsIntro = "# Real tests under their profiles\n\nEach row: the tests were recorded once, a profile was built with the default policy, " +
+		"and they were verified under it. `make workloads` measures it again.\n\n"
+	mutationsIntro = "# Every call that is taken away is named\n\nEach row: one call after the other is taken out of the exact profile of ten runs, and " +
+		"`verify` runs the tests under what is left: it must exit with 2 and name that call first. `make mutations` measures it again.\n\n"
+	overheadIntro = "\n## A run of ten seconds\n\nWall time of the same bundle, run plainly and recorded, turn by turn.\n\n"
+)
+
 // head says what a reader needs to trust the table.
-func (p *proof) head() {
+func (p *proof) head(intro string) {
+	fmt.Fprint(p.out, intro)
 	commit, _ := exec.Command("git", "describe", "--always", "--dirty").Output()
 	kernel, _ := exec.Command("uname", "-r").Output()
 	fmt.Fprintf(p.out, "%s, commit %s, kernel %s, %d cores, %s, runs: %d\n\n", time.Now().UTC().Format("2006-01-02"),
