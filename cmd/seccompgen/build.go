@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -101,6 +102,11 @@ func build(c *cli.Context) error {
 	}
 	if unknown, _ := scmp.UnknownNames(p); len(unknown) > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here would deny what the profile allows\n", scmp.Version(), strings.Join(unknown, ", "))
+	}
+	for _, r := range recordings {
+		if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit > 0 }); i >= 0 {
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s: the workload exited with %d: calls that come after its failure are not in the profile\n", r.ID, r.Runs[i].Exit)
+		}
 	}
 	for _, u := range why.Unknown {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: number %d of %s was called and has no name: the profile denies it\n", u.Nr, u.ABI)
