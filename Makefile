@@ -5,6 +5,7 @@ GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RUNTIMES ?= runc,$(CURDIR)/bin/runc,crun
 PREFIX ?= /usr/local
+PACKAGES ?= ./...
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ test: ## install what tests need and run all of them (root; without root it says
 	@scripts/setup test
 	@$(MAKE) --no-print-directory bin/runc
 	@[ $$(id -u) = 0 ] || echo "test: not root: tests of eBPF and of containers are left out"
-	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m ./...
+	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m $(PACKAGES)
 
 bench: build ## measure the cost of a recorded call and of the hook, into docs/benchmarks.md (root)
 	go run -tags seccomp ./tracer/bench -o docs/benchmarks.md
