@@ -28,7 +28,7 @@ var (
 // Options are the settings of one recording. They are kept with it, and come back from [List].
 type Options struct {
 	// Denials watches the calls that the container's filter refuses. It costs all tasks of the host a second
-	// tracepoint while the recording lasts.
+	// tracepoint until the last recording of the host ends.
 	Denials bool `json:"denials,omitempty"`
 	// Filter says that the container's configuration has a seccomp filter, so that recording must not begin without one.
 	Filter bool `json:"filter,omitempty"`
