@@ -32,8 +32,9 @@ test: ## install what tests need and run all of them (root; without root it says
 	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m $(PACKAGES)
 
 bench: build ## measure the cost of a recorded call and of the hook, into docs/benchmarks.md (root)
-	go run -tags seccomp ./tracer/bench -o docs/benchmarks.md
-	go run -tags seccomp ./test/proof -overhead -o bin/overhead.md && cat bin/overhead.md >>docs/benchmarks.md
+	go run -tags seccomp ./tracer/bench -o bin/bench.md
+	go run -tags seccomp ./test/proof -overhead -o bin/overhead.md
+	cat bin/bench.md bin/overhead.md >docs/benchmarks.md
 
 workloads: build bin/runc ## prove record, build, verify on all workloads, into docs/workloads.md (root, about an hour)
 	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/workloads.md

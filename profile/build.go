@@ -35,6 +35,7 @@ type BuildOptions struct {
 	Phases          []Phase // all
 	Deny            string  // errno (EPERM), kill (the process) or log
 	Arch            []specs.Arch
+	AnyArguments    bool     // no conditions on arguments
 	For             []string // runtimes that the profile must start under beside the recorded one: runc@1.1, crun
 	NoNewPrivileges bool     // For: the containers will set no_new_privs, and those runtimes then need less
 	AllowIncomplete bool
@@ -144,13 +145,17 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	}
 	p := &specs.LinuxSeccomp{DefaultAction: action, Architectures: abis}
 	errno := uint(enosysErrno)
-	p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(allowed), Action: specs.ActAllow})
+	args := map[string]*condition{}
+	if !o.AnyArguments {
+		args = conditions(recordings, o, allowed, floors, abis)
+	}
+	p.Syscalls = allowRules(names(allowed), args)
 	if len(denied) > 0 {
 		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(denied), Action: specs.ActErrno, ErrnoRet: &errno})
 	}
 	w := &Why{Version: WhyVersion, Untested: untested(recordings, allowed), Unknown: slices.Collect(maps.Keys(unknown))}
-	w.add(allowed, specs.ActAllow, nil)
-	w.add(denied, specs.ActErrno, &errno)
+	w.add(allowed, specs.ActAllow, nil, args)
+	w.add(denied, specs.ActErrno, &errno, nil)
 	slices.SortFunc(w.Unknown, func(a, b Unknown) int {
 		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr), cmp.Compare(a.Count, b.Count))
 	})
@@ -365,12 +370,33 @@ func names(targets map[target][]Reason) []string {
 	return slices.Compact(all)
 }
 
-func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, errno *uint) {
+// allowRules returns the entries that allow calls: one for all that need no conditions, then one for each condition.
+func allowRules(names []string, args map[string]*condition) []specs.LinuxSyscall {
+	all := []specs.LinuxSyscall{{Action: specs.ActAllow}}
+	for _, name := range names {
+		for _, rule := range args[name].rules() {
+			if rule == nil {
+				all[0].Names = append(all[0].Names, name)
+				continue
+			}
+			all = append(all, specs.LinuxSyscall{Names: []string{name}, Action: specs.ActAllow, Args: rule})
+		}
+	}
+	return all
+}
+
+func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, errno *uint, args map[string]*condition) {
 	for t, reasons := range targets {
-		w.Entries = append(w.Entries, Entry{ABI: t.abi, Name: t.name, Action: action, Errno: errno, Reasons: reasons})
+		for _, rule := range args[t.name].rules() {
+			e := Entry{ABI: t.abi, Name: t.name, Action: action, Errno: errno, Args: rule, Reasons: reasons}
+			if c := args[t.name]; c != nil {
+				e.Reasons = append(slices.Clone(reasons), c.reason(t.name, rule))
+			}
+			w.Entries = append(w.Entries, e)
+		}
 	}
 	slices.SortFunc(w.Entries, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Action, b.Action), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Action, b.Action), cmp.Compare(a.Name, b.Name), compareConditions(a.Args, b.Args))
 	})
 }
 

@@ -280,7 +280,10 @@ var operators = map[specs.LinuxSeccompOperator]string{
 
 // Condition prints one condition; arguments count from 0.
 func Condition(a specs.LinuxSeccompArg) string {
-	if a.Op == specs.OpMaskedEqual {
+	switch {
+	case a.Op == specs.OpMaskedEqual && a.Value == 1<<32-1:
+		return fmt.Sprintf("(u32)arg%d == %#x", a.Index, a.ValueTwo)
+	case a.Op == specs.OpMaskedEqual:
 		return fmt.Sprintf("arg%d & %#x == %#x", a.Index, a.Value, a.ValueTwo)
 	}
 	return fmt.Sprintf("arg%d %s %#x", a.Index, cmp.Or(operators[a.Op], string(a.Op)), a.Value)

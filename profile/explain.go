@@ -145,7 +145,11 @@ func (r *Resolved) about(w *Why, abi specs.Arch, call string) ABIAnswer {
 	if w != nil {
 		for _, e := range w.Entries {
 			if e.ABI == abi && e.Name == call {
-				a.Reasons = append(a.Reasons, e.Reasons...)
+				for _, reason := range e.Reasons {
+					if !slices.Contains(a.Reasons, reason) { // rules of one call that differ in arguments share the others
+						a.Reasons = append(a.Reasons, reason)
+					}
+				}
 			}
 		}
 	}

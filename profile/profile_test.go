@@ -30,6 +30,12 @@ func call(t testing.TB, phase Phase, abi specs.Arch, name string, runs ...string
 	return Syscall{Phase: phase, ABI: abi, Nr: nr, Name: name, Runs: runs, Callers: []Caller{{Comm: name + "-er"}}}
 }
 
+// with gives a call arguments: those that were seen, or none for more than could be kept.
+func with(s Syscall, seen ...[]uint32) Syscall {
+	s.Args = NewArguments(ArgumentMasks(s.ABI, s.Nr), seen, seen == nil)
+	return s
+}
+
 func recording(t testing.TB, id string, calls ...Syscall) *Recording {
 	t.Helper()
 	r := &Recording{
@@ -57,6 +63,16 @@ func sample(t testing.TB) *Recording {
 	r.Syscalls = append(r.Syscalls, denied)
 	r.Unknown = []Unknown{{ABI: x64, Nr: 1000, Count: 2}}
 	return r
+}
+
+// arguments is a recording of calls whose arguments count: seen with one, with several, with all there are, with too many,
+// in two phases, and on an ABI that hides them.
+func arguments(t testing.TB, more ...Syscall) *Recording {
+	return recording(t, "a", append(more,
+		with(call(t, PhaseWorkload, x64, "socket"), []uint32{2, 1, 0}, []uint32{1, 2, 0}),
+		with(call(t, PhaseWorkload, x64, "clone"), []uint32{0}, []uint32{0x20000}), with(call(t, PhaseRuntime, x64, "prctl"), []uint32{4}),
+		with(call(t, PhaseRuntime, x64, "fcntl"), []uint32{0, 1}), with(call(t, PhaseWorkload, x64, "fcntl"), []uint32{0, 1030}),
+		with(call(t, PhaseWorkload, x64, "ioctl")), with(call(t, PhaseWorkload, x64, "mprotect"), []uint32{0, 0, 0}, []uint32{0, 0, 4}))...)
 }
 
 func encode(t testing.TB, r *Recording) string {
@@ -169,6 +185,9 @@ func random(t testing.TB, rng *rand.Rand, id string) *Recording {
 	r := recording(t, id)
 	for range rng.IntN(20) {
 		nr := uint32(rng.IntN(335))
+		if rng.IntN(3) == 0 { // one whose arguments count
+			nr, _ = Number(x64, []string{"socket", "clone", "mprotect", "fcntl", "prctl", "madvise"}[rng.IntN(6)])
+		}
 		s := Syscall{Phase: Phases()[rng.IntN(3)], ABI: []specs.Arch{x64, i386}[rng.IntN(2)], Nr: nr, Runs: []string{id}}
 		if s.Name = Name(s.ABI, nr); s.Name == "" || slices.ContainsFunc(r.Syscalls, func(o Syscall) bool { return o.key() == s.key() }) {
 			continue
@@ -177,6 +196,19 @@ func random(t testing.TB, rng *rand.Rand, id string) *Recording {
 			s.Denied = &Denied{Action: "errno", Errno: 1, Count: 1 + rng.Uint64N(3), Args: [6]uint64{rng.Uint64N(3)}, Order: 1 + rng.IntN(3)}
 		}
 		s.Callers = []Caller{{Comm: string(rune('a' + rng.IntN(3)))}}
+		if masks := ArgumentMasks(s.ABI, nr); masks != nil && s.Denied == nil {
+			var seen [][]uint32
+			for v := range 1 + rng.Uint32N(9) {
+				value := make([]uint32, len(masks))
+				for i, m := range masks {
+					value[i] = v & m
+				}
+				if !slices.ContainsFunc(seen, func(o []uint32) bool { return slices.Equal(o, value) }) {
+					seen = append(seen, value)
+				}
+			}
+			s.Args = []*Arguments{nil, NewArguments(masks, nil, true), NewArguments(masks, seen, false)}[min(rng.IntN(8), 2)]
+		}
 		r.Syscalls = append(r.Syscalls, s)
 	}
 	if rng.IntN(3) == 0 {
@@ -235,6 +267,7 @@ func TestBuildGolden(t *testing.T) {
 		"robust":      {BuildOptions{}, sample(t)},
 		"kill":        {BuildOptions{Deny: "kill", Phases: []Phase{PhaseWorkload}, Arch: []specs.Arch{specs.ArchX32}}, sample(t)},
 		"crun-not-go": {BuildOptions{}, crun},
+		"arguments":   {BuildOptions{}, arguments(t)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, w := build(t, c.o, c.r)
@@ -312,13 +345,84 @@ func TestBuildMeaning(t *testing.T) {
 					t.Fatalf("%s was seen and is not allowed", target.name)
 				}
 			}
-			for _, s := range p.Syscalls[1:] {
+			for _, s := range p.Syscalls {
 				for _, name := range s.Names {
-					if slices.Contains(allowed, name) {
+					if s.Action != specs.ActAllow && slices.Contains(allowed, name) {
 						t.Fatalf("%s is allowed and refused", name)
 					}
 				}
 			}
+		}
+	}
+}
+
+// What decides whether a call gets conditions, and which.
+func TestConditions(t *testing.T) {
+	unknown := call(t, PhaseExec, x64, "socket")
+	floors := func(o *BuildOptions) { o.For = []string{"crun"} }
+	for name, c := range map[string]struct {
+		more  Syscall
+		set   func(*BuildOptions)
+		abi   specs.Arch
+		call  string
+		args  [6]uint64
+		allow bool
+	}{
+		"seen":                               {call: "socket", args: [6]uint64{2, 1, 0}, allow: true},
+		"seen, with other flags":             {call: "socket", args: [6]uint64{2, 1 | 0x80800, 0}, allow: true},
+		"an int leaves the upper half alone": {call: "socket", args: [6]uint64{2 | 1<<40, 1, 0}, allow: true},
+		"never together":                     {call: "socket", args: [6]uint64{2, 2, 0}},
+		"the other IP":                       {call: "socket", args: [6]uint64{10, 1, 0}, allow: true},
+		"the other IP, exact":                {set: func(o *BuildOptions) { o.Policy = PolicyExact }, call: "socket", args: [6]uint64{10, 1, 0}},
+		"off":                                {set: func(o *BuildOptions) { o.AnyArguments = true }, call: "socket", args: [6]uint64{2, 2, 0}, allow: true},
+		"another recording has no arguments": {more: unknown, call: "socket", args: [6]uint64{2, 2, 0}, allow: true},
+		"in a phase that is left out":        {more: unknown, set: func(o *BuildOptions) { o.Phases = []Phase{PhaseWorkload} }, call: "socket", args: [6]uint64{2, 2, 0}},
+		"two phases":                         {call: "fcntl", args: [6]uint64{9, 1030}, allow: true},
+		"neither phase":                      {call: "fcntl", args: [6]uint64{9, 1031}},
+		"too many":                           {call: "ioctl", args: [6]uint64{0, 12345}, allow: true},
+		"all there are":                      {call: "mprotect", args: [6]uint64{0, 0, 7}, allow: true},
+		"the Go runtime's":                   {call: "madvise", args: [6]uint64{0, 0, 14}, allow: true},
+		"not the Go runtime's":               {call: "madvise", args: [6]uint64{0, 0, 100}},
+		"the Go runtime's, not executable":   {call: "mmap", args: [6]uint64{0, 0, 7}},
+		"a runtime's own need":               {set: floors, call: "prctl", args: [6]uint64{38}, allow: true},
+		"hidden by socketcall":               {more: call(t, PhaseWorkload, i386, "openat"), call: "socket", args: [6]uint64{2, 2, 0}, allow: true},
+		"namespaces":                         {call: "clone", args: [6]uint64{0x20011}, allow: true},
+		"other namespaces":                   {call: "clone", args: [6]uint64{0x10000011}},
+		"clone3 takes the flags too":         {more: call(t, PhaseWorkload, x64, "clone3"), call: "clone", args: [6]uint64{0x10000011}, allow: true},
+		"hidden by a pointer":                {more: call(t, PhaseWorkload, i386, "mmap"), call: "mmap", args: [6]uint64{0, 0, 7}, allow: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var more []Syscall
+			if c.more.ABI != "" {
+				more = append(more, c.more)
+			}
+			var o BuildOptions
+			if c.set != nil {
+				c.set(&o)
+			}
+			p, _ := build(t, o, arguments(t, more...))
+			nr, _ := Number(x64, c.call)
+			got := Resolve(p).Decide(x64, nr, c.args)
+			if allowed := got.Action == specs.ActAllow; allowed != c.allow {
+				t.Errorf("%s %#x: %s", c.call, c.args, got)
+			}
+		})
+	}
+}
+
+func TestReadArgumentsRefuses(t *testing.T) {
+	for name, a := range map[string]Arguments{
+		"no masks":             {Values: [][]uint32{{}}},
+		"no values":            {Masks: []uint32{1}},
+		"values and full":      {Masks: []uint32{1}, Values: [][]uint32{{1}}, Full: true},
+		"another length":       {Masks: []uint32{1}, Values: [][]uint32{{1, 0}}},
+		"more than six":        {Masks: make([]uint32, 7), Values: [][]uint32{make([]uint32, 7)}},
+		"bits beyond the mask": {Masks: []uint32{1}, Values: [][]uint32{{2}}},
+	} {
+		r := recording(t, "a", call(t, PhaseWorkload, x64, "unshare"))
+		r.Syscalls[0].Args = &a
+		if _, err := ReadRecording(strings.NewReader(encode(t, r))); err == nil {
+			t.Errorf("%s: read", name)
 		}
 	}
 }
@@ -336,9 +440,9 @@ func TestBuildMonotone(t *testing.T) {
 		if diff := cmp.Diff(more, turned); diff != "" {
 			t.Fatalf("the order of recordings counts:\n%s", diff)
 		}
-		for _, name := range Allowed(less) {
-			if !slices.Contains(Allowed(more), name) {
-				t.Fatalf("%s went away with more evidence", name)
+		for _, c := range Diff(less, more, x64).Changes {
+			if c.Kind == Narrower {
+				t.Fatalf("with more evidence %s got narrower: %s, %s", c.Name, c.Old, c.New)
 			}
 		}
 	}

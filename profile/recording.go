@@ -92,6 +92,7 @@ type Syscall struct {
 	Nr      uint32     `json:"nr"`
 	Name    string     `json:"name,omitempty"` // for readers; the number counts
 	Denied  *Denied    `json:"denied,omitempty"`
+	Args    *Arguments `json:"args,omitempty"` // of the calls whose arguments are kept
 	Callers []Caller   `json:"callers,omitempty"`
 	Runs    []string   `json:"runs"` // the ids of the runs that made it
 }
@@ -252,6 +253,11 @@ func (r *Recording) check() error {
 				return fmt.Errorf("call %s of %s belongs to run %q, which is not listed", label(s.ABI, s.Nr), s.ABI, id)
 			}
 		}
+		if s.Args != nil {
+			if err := s.Args.check(); err != nil {
+				return fmt.Errorf("call %s of %s: %w", label(s.ABI, s.Nr), s.ABI, err)
+			}
+		}
 		if s.Denied != nil && !slices.Contains([]string{"errno", "trap", "kill"}, s.Denied.Action) {
 			return fmt.Errorf("call %s was denied by %q, which is not one of errno, trap, kill", label(s.ABI, s.Nr), s.Denied.Action)
 		}
@@ -375,6 +381,7 @@ func mergeCall(calls map[string]Syscall, s Syscall) {
 		old = s
 		old.Runs, old.Callers = nil, nil
 	}
+	old.Args = mergeArguments(old.Args, s.Args)
 	old.Runs = union(old.Runs, s.Runs, func(a, b string) int { return cmp.Compare(a, b) })
 	old.Callers = slices.Concat(old.Callers, s.Callers)
 	slices.SortFunc(old.Callers, compareCallers)

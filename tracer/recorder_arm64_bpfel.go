@@ -95,6 +95,10 @@ const (
 	recorderLimitsMAX_FIRSTS    recorderLimits = 65536
 	recorderLimitsMAX_UNKNOWN   recorderLimits = 4096
 	recorderLimitsMAX_DENIALS   recorderLimits = 16384
+	recorderLimitsMAX_TUPLES    recorderLimits = 65536
+	recorderLimitsTUPLES        recorderLimits = 32
+	recorderLimitsRULES         recorderLimits = 32
+	recorderLimitsARGS          recorderLimits = 6
 	recorderLimitsMAX_PROCESSES recorderLimits = 4096
 	recorderLimitsMARK_BITS     recorderLimits = 13
 	recorderLimitsMETA_SIZE     recorderLimits = 16384
@@ -147,6 +151,11 @@ const (
 	recorderPhasePHASES         recorderPhase = 3
 )
 
+type recorderRule struct {
+	_     structs.HostLayout
+	Masks [6]uint32
+}
+
 type recorderSlot struct {
 	_        structs.HostLayout
 	Gen      uint32
@@ -156,6 +165,8 @@ type recorderSlot struct {
 	Alive    uint64
 	Dropped  [6]uint64
 	Seen     [144]uint64
+	Done     [144]uint64
+	Tuples   [288]uint32
 }
 
 type recorderSlotFlag uint32
@@ -165,6 +176,12 @@ const (
 	recorderSlotFlagSLOT_FILTER  recorderSlotFlag = 2
 	recorderSlotFlagSLOT_INIT    recorderSlotFlag = 4
 )
+
+type recorderTuple struct {
+	_    structs.HostLayout
+	Call recorderCall
+	Args [6]uint32
+}
 
 // Names of all BPF objects in the ELF.
 //
@@ -178,6 +195,7 @@ const (
 	recorderMapMembers           = "members"
 	recorderMapMetas             = "metas"
 	recorderMapSlots             = "slots"
+	recorderMapTuples            = "tuples"
 	recorderMapUnknown           = "unknown"
 	recorderProgSchedProcessExec = "sched_process_exec"
 	recorderProgSchedProcessExit = "sched_process_exit"
@@ -187,6 +205,8 @@ const (
 	recorderVarArmed             = "armed"
 	recorderVarDisarmed          = "disarmed"
 	recorderVarNamed             = "named"
+	recorderVarRuleOf            = "rule_of"
+	recorderVarRules             = "rules"
 	recorderVarUnusedAbi         = "unused_abi"
 	recorderVarUnusedBoundary    = "unused_boundary"
 	recorderVarUnusedDrop        = "unused_drop"
@@ -257,6 +277,7 @@ type recorderMapSpecs struct {
 	Members *ebpf.MapSpec `ebpf:"members"`
 	Metas   *ebpf.MapSpec `ebpf:"metas"`
 	Slots   *ebpf.MapSpec `ebpf:"slots"`
+	Tuples  *ebpf.MapSpec `ebpf:"tuples"`
 	Unknown *ebpf.MapSpec `ebpf:"unknown"`
 }
 
@@ -267,6 +288,8 @@ type recorderVariableSpecs struct {
 	Armed          *ebpf.VariableSpec `ebpf:"armed"`
 	Disarmed       *ebpf.VariableSpec `ebpf:"disarmed"`
 	Named          *ebpf.VariableSpec `ebpf:"named"`
+	RuleOf         *ebpf.VariableSpec `ebpf:"rule_of"`
+	Rules          *ebpf.VariableSpec `ebpf:"rules"`
 	UnusedAbi      *ebpf.VariableSpec `ebpf:"unused_abi"`
 	UnusedBoundary *ebpf.VariableSpec `ebpf:"unused_boundary"`
 	UnusedDrop     *ebpf.VariableSpec `ebpf:"unused_drop"`
@@ -304,6 +327,7 @@ type recorderMaps struct {
 	Members *ebpf.Map `ebpf:"members"`
 	Metas   *ebpf.Map `ebpf:"metas"`
 	Slots   *ebpf.Map `ebpf:"slots"`
+	Tuples  *ebpf.Map `ebpf:"tuples"`
 	Unknown *ebpf.Map `ebpf:"unknown"`
 }
 
@@ -317,6 +341,7 @@ func (m *recorderMaps) Close() error {
 		m.Members,
 		m.Metas,
 		m.Slots,
+		m.Tuples,
 		m.Unknown,
 	)
 }
@@ -328,6 +353,8 @@ type recorderVariables struct {
 	Armed          *ebpf.Variable `ebpf:"armed"`
 	Disarmed       *ebpf.Variable `ebpf:"disarmed"`
 	Named          *ebpf.Variable `ebpf:"named"`
+	RuleOf         *ebpf.Variable `ebpf:"rule_of"`
+	Rules          *ebpf.Variable `ebpf:"rules"`
 	UnusedAbi      *ebpf.Variable `ebpf:"unused_abi"`
 	UnusedBoundary *ebpf.Variable `ebpf:"unused_boundary"`
 	UnusedDrop     *ebpf.Variable `ebpf:"unused_drop"`

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/cilium/ebpf"
@@ -34,13 +35,14 @@ type set struct {
 	Firsts  *ebpf.Map `ebpf:"firsts"`
 	Unknown *ebpf.Map `ebpf:"unknown"`
 	Denials *ebpf.Map `ebpf:"denials"`
+	Tuples  *ebpf.Map `ebpf:"tuples"`
 	Armed   *ebpf.Map `ebpf:".data.user"`
 }
 
 func (s *set) maps() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"slots": &s.Slots, "metas": &s.Metas, "arms": &s.Arms, "joins": &s.Joins,
-		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "armed": &s.Armed,
+		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "tuples": &s.Tuples, "armed": &s.Armed,
 	}
 }
 
@@ -81,6 +83,10 @@ func load() (*set, error) {
 	}
 	if err := spec.Variables[recorderVarNamed].Set(named()); err != nil {
 		return nil, fmt.Errorf("set the named numbers: %w", err)
+	}
+	ruleOf, rules := argumentRules()
+	if err := errors.Join(spec.Variables[recorderVarRuleOf].Set(ruleOf), spec.Variables[recorderVarRules].Set(rules)); err != nil {
+		return nil, fmt.Errorf("set the rules for arguments: %w", err)
 	}
 	objects := struct {
 		set
@@ -203,4 +209,27 @@ func named() []uint64 {
 		}
 	}
 	return words
+}
+
+// argumentRules returns the calls whose arguments are kept, and which bits of them. Rule 0 keeps none.
+func argumentRules() (of []uint8, rules []recorderRule) {
+	of = make([]uint8, recorderAbiABIS*recorderAbi(recorderLimitsNR_LIMIT))
+	rules = make([]recorderRule, 1, recorderLimitsRULES)
+	for i, abi := range abis {
+		for nr := range uint32(recorderLimitsNR_LIMIT) {
+			masks := profile.ArgumentMasks(abi, nr)
+			if masks == nil {
+				continue
+			}
+			var rule recorderRule
+			copy(rule.Masks[:], masks)
+			at := slices.Index(rules, rule)
+			if at < 0 {
+				at = len(rules)
+				rules = append(rules, rule)
+			}
+			of[uint32(i)*uint32(recorderLimitsNR_LIMIT)+nr] = uint8(at)
+		}
+	}
+	return of, rules[:recorderLimitsRULES]
 }

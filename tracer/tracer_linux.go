@@ -33,6 +33,11 @@ type meta struct {
 	Options Options `json:"options"`
 }
 
+// owns tells which keys belong to the recording in a slot.
+func (m meta) owns(slot uint32) func(recorderCall) bool {
+	return func(key recorderCall) bool { return key.Slot == slot && key.Gen == m.Gen }
+}
+
 // enter locks the host, opens the set, and hands over what is in use. With make it loads a missing set; without, a
 // missing set is no error and s is nil. Afterwards it detaches what nobody needs any more.
 func enter(create bool, do func(s *set, metas map[uint32]meta) error) (err error) {
@@ -244,21 +249,24 @@ func (s *set) release(slot uint32, m meta, others map[uint32]meta) error {
 			return fmt.Errorf("forget the mount namespace of container %q: %w", m.ID, err)
 		}
 	}
-	err := errors.Join(forget[recorderFirst](s.Firsts, slot, m.Gen), forget[uint64](s.Unknown, slot, m.Gen), forget[recorderDenial](s.Denials, slot, m.Gen))
+	of := m.owns(slot)
+	err := errors.Join(
+		forget[recorderFirst](s.Firsts, of), forget[uint64](s.Unknown, of), forget[recorderDenial](s.Denials, of),
+		forget[uint8](s.Tuples, func(key recorderTuple) bool { return of(key.Call) }))
 	if err := s.Metas.Delete(slot); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget slot %d: %w", slot, err)
 	}
 	return err
 }
 
-// entries returns what a map keyed by call holds of one recording.
-func entries[V any](m *ebpf.Map, slot, gen uint32) (map[recorderCall]V, error) {
-	all := map[recorderCall]V{}
-	var key recorderCall
+// entries returns what a map holds of the keys that belong to one recording.
+func entries[V any, K comparable](m *ebpf.Map, of func(K) bool) (map[K]V, error) {
+	all := map[K]V{}
+	var key K
 	var value V
 	it := m.Iterate()
 	for it.Next(&key, &value) {
-		if key.Slot == slot && key.Gen == gen {
+		if of(key) {
 			all[key] = value
 		}
 	}
@@ -268,8 +276,8 @@ func entries[V any](m *ebpf.Map, slot, gen uint32) (map[recorderCall]V, error) {
 	return all, nil
 }
 
-func forget[V any](m *ebpf.Map, slot, gen uint32) error {
-	all, err := entries[V](m, slot, gen)
+func forget[V any, K comparable](m *ebpf.Map, of func(K) bool) error {
+	all, err := entries[V](m, of)
 	for key := range all {
 		if err := m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("clear %s: %w", m, err)
@@ -385,7 +393,7 @@ func List() ([]Status, error) {
 			if err := s.Slots.Lookup(slot, &state); err != nil {
 				return fmt.Errorf("read slot %d: %w", slot, err)
 			}
-			denials, err := entries[recorderDenial](s.Denials, slot, m.Gen)
+			denials, err := entries[recorderDenial](s.Denials, m.owns(slot))
 			if err != nil {
 				return err
 			}
@@ -418,17 +426,26 @@ var (
 
 // recording turns what the kernel kept into a recording.
 func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recording, error) {
-	firsts, err := entries[recorderFirst](s.Firsts, slot, m.Gen)
+	firsts, err := entries[recorderFirst](s.Firsts, m.owns(slot))
 	if err != nil {
 		return nil, err
 	}
-	unknown, err := entries[uint64](s.Unknown, slot, m.Gen)
+	unknown, err := entries[uint64](s.Unknown, m.owns(slot))
 	if err != nil {
 		return nil, err
 	}
-	denials, err := entries[recorderDenial](s.Denials, slot, m.Gen)
+	denials, err := entries[recorderDenial](s.Denials, m.owns(slot))
 	if err != nil {
 		return nil, err
+	}
+	of := m.owns(slot)
+	tuples, err := entries[uint8](s.Tuples, func(key recorderTuple) bool { return of(key.Call) })
+	if err != nil {
+		return nil, err
+	}
+	values := map[recorderCall][][]uint32{}
+	for key := range tuples {
+		values[key.Call] = append(values[key.Call], key.Args[:])
 	}
 	r := m.Options.Header
 	r.ID = m.ID
@@ -457,8 +474,13 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 			phase, abi := group/int(recorderAbiABIS), group%int(recorderAbiABIS)
 			nr := uint32(i%int(recorderLimitsNR_WORDS)*64 + bits.TrailingZeros64(word))
 			c := call(phase, abi, nr)
-			if f, ok := firsts[recorderCall{Slot: slot, Gen: m.Gen, Nr: nr, Phase: uint8(phase), Abi: uint8(abi)}]; ok {
+			key := recorderCall{Slot: slot, Gen: m.Gen, Nr: nr, Phase: uint8(phase), Abi: uint8(abi)}
+			if f, ok := firsts[key]; ok {
 				c.Callers = []profile.Caller{caller(f)}
+			}
+			if masks := profile.ArgumentMasks(c.ABI, nr); masks != nil {
+				full := state.Done[i]>>(nr%64)&1 != 0
+				c.Args = profile.NewArguments(masks, values[key], full)
 			}
 			r.Syscalls = append(r.Syscalls, c)
 		}

@@ -377,6 +377,62 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestArguments records calls with arguments that are known.
+func TestArguments(t *testing.T) {
+	needRoot(t)
+	var many []string
+	for option := range recorderLimitsTUPLES + 1 {
+		many = append(many, fmt.Sprintf("157@%d", 1000+option))
+	}
+	tests := []struct{ name, mode, list, want string }{
+		{"each once", "calls", "41@2@1@0,41@2@2@17,41@2@1@0", "socket [2 1 0] [2 2 17]"},
+		{"masked bits", "calls", "41@2@526337@0,41@2@1@0", "socket [2 1 0]"},
+		{"the upper half", "calls", "157@8589934593@9999,157@1@9999", "prctl [1]"},
+		{"negative", "calls", "135@-1,72@-1@-2", "fcntl [0 4294967294], personality [4294967295]"},
+		{"i386", "calls", "i55@-1@3,i359@1@1@0,i90@257,55@9@1@2", "i386:fcntl [0 3], i386:socket [1 1 0]"},
+		{"x32", "calls", "1073741865@1@1@0,41@2@1@0", "socket [2 1 0], x32:socket [1 1 0]"},
+		{"not its arguments", "calls", "9@0@4096@5@34@-1@0,10@0@0@3", "mmap [0 0 4], mprotect [0 0 0]"},
+		{"threads and namespaces", "threads", "16@-1@21505", "clone [0], ioctl [0 21505]"},
+		{"as many as can be kept", "calls", strings.Join(many[1:], ","), "prctl [1001] to [1032]"},
+		{"more than can be kept", "calls", strings.Join(many, ","), "prctl full"},
+		{"children", "forks", "16@-1@1,16@-1@2,16@-1@3", "ioctl [0 1] [0 2] [0 3]"},
+	}
+	for _, denials := range []bool{false, true} {
+		for _, test := range tests {
+			t.Run(fmt.Sprintf("%s/denials=%v", test.name, denials), func(t *testing.T) {
+				c := newContainer(t, false, nil, "seccomp", "plain", test.mode, test.list, "9")
+				c.record(Options{Denials: denials, Filter: true}).goOn().wait()
+				var got []string
+				keep := func(r *profile.Recording) error {
+					for _, s := range r.Syscalls {
+						if s.Args == nil {
+							continue
+						}
+						text := prefixes[s.ABI] + s.Name
+						if n := len(s.Args.Values); s.Args.Full {
+							text += " full"
+						} else if n > 9 {
+							text += fmt.Sprint(" ", s.Args.Values[0], " to ", s.Args.Values[n-1])
+						} else {
+							text += " " + strings.Trim(fmt.Sprint(s.Args.Values), "[]") + "]"
+							text = strings.Replace(text, " ", " [", 1)
+						}
+						got = append(got, text)
+					}
+					slices.Sort(got)
+					return nil
+				}
+				if err := Collect(c.id, keep); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(test.want, strings.Join(got, ", ")); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
 // TestInits records inits that are not a single process with a single thread.
 func TestInits(t *testing.T) {
 	needRoot(t)

@@ -26,6 +26,7 @@ func buildCommand() *cli.Command {
 			&cli.StringFlag{Name: "push", Usage: "with --format artifact: push it to `REFERENCE` in a registry"},
 			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "`robust` or exact"},
 			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
+			&cli.StringFlag{Name: "args", Value: "auto", Usage: "`auto` allows some calls with the arguments that were seen only; off with any"},
 			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
 			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too, such as SCMP_ARCH_X86"},
 			&cli.StringFlag{Name: "for", Usage: "add what these `RUNTIMES` need to start a container, such as runc@1.1,crun (default: the runtime recorded)"},
@@ -48,6 +49,13 @@ func build(c *cli.Context) error {
 		return err
 	}
 	o := profile.BuildOptions{Policy: profile.Policy(c.String("policy")), Deny: c.String("deny"), AllowIncomplete: c.Bool("allow-incomplete"), NoNewPrivileges: c.Bool("no-new-privileges")}
+	switch c.String("args") {
+	case "auto":
+	case "off":
+		o.AnyArguments = true
+	default:
+		return fmt.Errorf("--args %q is not one of auto, off", c.String("args"))
+	}
 	if c.IsSet("for") {
 		o.For = strings.Split(c.String("for"), ",")
 	}
@@ -83,6 +91,15 @@ func build(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, stub := range []bool{false, true} {
+		wrong, err := scmp.Check(p, stub)
+		if err != nil {
+			return err
+		}
+		if len(wrong) > 0 {
+			return fmt.Errorf("this host's libseccomp %s makes another filter of the profile: %s: build with --args off", scmp.Version(), wrong[0])
+		}
+	}
 	if err := writeProfile(c, p, why, recordings[0]); err != nil {
 		return err
 	}
@@ -92,11 +109,16 @@ func build(c *cli.Context) error {
 		}
 	}
 	kinds := map[string]int{}
-	for _, e := range why.Entries {
-		kinds[e.Reasons[0].Kind]++
+	last := profile.Entry{}
+	for _, e := range why.Entries { // those of one call that differ in arguments follow each other
+		if e.ABI != last.ABI || e.Name != last.Name {
+			kinds[e.Reasons[0].Kind]++
+			kinds["argument"] += min(len(e.Args), 1)
+		}
+		last = e
 	}
-	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s), %d answered with ENOSYS\n",
-		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["errno"])
+	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s), %d of them with some arguments only; %d answered with ENOSYS\n",
+		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["argument"], kinds["errno"])
 	if n := len(why.Untested); n > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)\n", plural(n, "call"))
 	}

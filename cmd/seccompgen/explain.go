@@ -98,18 +98,25 @@ func readWhy(c *cli.Context, data []byte) (*profile.Why, error) {
 func printExplanation(to io.Writer, x *profile.Explanation) error {
 	t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "CALL\tABI\tANSWER\tKIND\tREASON\tFIRST CALLER")
-	for _, e := range x.Entries {
-		answer := entryAnswer(e)
-		if len(e.Reasons) == 0 {
-			fmt.Fprintf(t, "%s\t%s\t%s\t-\t-\t-\n", e.Name, abiList([]specs.Arch{e.ABI}), answer)
+	told := map[profile.Reason]bool{} // of the call: its rules for different arguments share reasons
+	for i, e := range x.Entries {
+		first := i == 0 || e.ABI != x.Entries[i-1].ABI || e.Name != x.Entries[i-1].Name
+		lead := "\t\t"
+		if first {
+			clear(told)
 		}
-		for i, r := range e.Reasons {
-			if i == 0 {
-				fmt.Fprintf(t, "%s\t%s\t%s", e.Name, abiList([]specs.Arch{e.ABI}), answer)
-			} else {
-				fmt.Fprint(t, "\t\t")
+		if first || len(e.Reasons) == 0 {
+			lead = fmt.Sprintf("%s\t%s\t%s", e.Name, abiList([]specs.Arch{e.ABI}), entryAnswer(e))
+		}
+		if len(e.Reasons) == 0 {
+			fmt.Fprintf(t, "%s\t-\t-\t-\n", lead)
+		}
+		for _, r := range e.Reasons {
+			if !told[r] {
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", lead, r.Kind, r.Text, orDash(r.Caller))
+				lead = "\t\t"
 			}
-			fmt.Fprintf(t, "\t%s\t%s\t%s\n", r.Kind, r.Text, orDash(r.Caller))
+			told[r] = true
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -138,6 +145,9 @@ func entryAnswer(e profile.Entry) string {
 		v.Errno = *e.Errno
 	} else if e.Action == specs.ActErrno || e.Action == specs.ActTrace {
 		v.Errno = 1
+	}
+	if len(e.Args) > 0 && len(e.Reasons) > 0 {
+		return v.String() + " if" // the reasons of kind argument tell
 	}
 	return profile.Rule{Verdict: v, Args: e.Args}.String()
 }

@@ -8,7 +8,7 @@
  *     calls init INSTALL SHAPE MODE LIST [N]   see init(); fd 0 gives the filter, fd 1 takes an r for "ready"
  *     calls run MODE LIST [N]                  see modes[]
  *
- * LIST holds the numbers to call, as in 39,i20,-1: those with an i go through int $0x80.
+ * LIST holds the numbers to call, as in 39,i20,-1: those with an i go through int $0x80. Arguments follow an @ each: 41@2@1.
  */
 #include <asm/unistd.h>
 #include <linux/filter.h>
@@ -64,11 +64,15 @@ static int equal(const char *a, const char *b)
 static const char *next(const char *list)
 {
 	int compat = *list == 'i';
-	long nr;
+	long nr, a[] = {-1, 0x101, 0x102, 0x103, 0x104, 0x105};
 
 	list += compat;
 	nr = number(&list);
-	(compat ? call32 : call)(nr, -1, 0x101, 0x102, 0x103, 0x104, 0x105);
+	for (int i = 0; *list == '@' && i < 6; i++) {
+		list++;
+		a[i] = number(&list);
+	}
+	(compat ? call32 : call)(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	return list + (*list == ',');
 }
 

@@ -74,7 +74,11 @@ func child(args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println(loop(n))
+		nr, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		fmt.Println(loop(n, uintptr(nr)))
 		return nil
 	case "hold":
 		fmt.Println("holding")
@@ -94,15 +98,15 @@ func child(args []string) error {
 	return fmt.Errorf("%q is not known", args[0])
 }
 
-// loop returns the CPU time of n calls.
-func loop(n int) time.Duration {
+// loop returns the CPU time of n calls number nr, whose first argument is no descriptor.
+func loop(n int, nr uintptr) time.Duration {
 	runtime.LockOSThread()
 	var before, after unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &before); err != nil {
 		panic(err) // every kernel has this clock
 	}
 	for range n {
-		syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
+		syscall.RawSyscall(nr, ^uintptr(0), unix.F_GETFD, 0)
 	}
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &after); err != nil {
 		panic(err)
@@ -167,6 +171,9 @@ type variant struct {
 	floor      int // the empty programs that it is compared with
 	links      int // tracing links that it makes
 	attach     func(loop *process) (detach func() error, err error)
+	base       int  // what the added cost is added to
+	fcntl      bool // the loop's call is one whose arguments are kept
+	rounds     int  // only so many; 0 is all
 }
 
 // recording attaches the recorder: to the loop, or to another process.
@@ -175,7 +182,7 @@ func recording(o tracer.Options, loopToo, executed bool) func(*process) (func() 
 		if loopToo {
 			stop := func() error {
 				return tracer.Collect(loop.id(), func(r *profile.Recording) error {
-					has := slices.ContainsFunc(r.Syscalls, func(s profile.Syscall) bool { return s.Name == "getppid" })
+					has := slices.ContainsFunc(r.Syscalls, func(s profile.Syscall) bool { return s.Name == "getppid" || s.Name == "fcntl" })
 					if !has {
 						return errors.New("the loop was not recorded")
 					}
@@ -246,18 +253,61 @@ func attached(o *benchObjects) []variant {
 		return programs(raw("sys_enter", o.MountHash))(loop)
 	}
 	denials := tracer.Options{Denials: true}
-	return []variant{
-		{"nothing", "any", 0, 0, programs()},
-		{"empty raw_tp on sys_enter", "any", 1, 1, programs(raw("sys_enter", o.EmptyRaw))},
-		{"empty tp_btf on sys_enter", "any", 1, 1, programs(btf(o.EmptyBtf))},
-		{"empty raw_tp on sys_enter and sys_exit", "any", 3, 2, programs(raw("sys_enter", o.EmptyRaw), raw("sys_exit", o.EmptyRaw))},
-		{"mount namespace read step by step, looked up in a hash", "recorded", 1, 1, mounts},
-		{recorder, "recorded", 1, 4, recording(tracer.Options{}, true, true)},
-		{recorder, "others", 1, 4, recording(tracer.Options{}, false, true)},
-		{recorder + ", while a container is being made", "others", 1, 4, recording(tracer.Options{}, false, false)},
-		{recorder + " with denials", "recorded", 3, 5, recording(denials, true, true)},
-		{recorder + " with denials", "others", 3, 5, recording(denials, false, true)},
+	all := []variant{
+		{name: "nothing", task: "any", attach: programs()},
+		{name: "empty raw_tp on sys_enter", task: "any", floor: 1, links: 1, attach: programs(raw("sys_enter", o.EmptyRaw))},
+		{name: "empty tp_btf on sys_enter", task: "any", floor: 1, links: 1, attach: programs(btf(o.EmptyBtf))},
+		{name: "empty raw_tp on sys_enter and sys_exit", task: "any", floor: 3, links: 2, attach: programs(raw("sys_enter", o.EmptyRaw), raw("sys_exit", o.EmptyRaw))},
+		{name: "mount namespace read step by step, looked up in a hash", task: "recorded", floor: 1, links: 1, attach: mounts},
+		{name: recorder, task: "recorded", floor: 1, links: 4, attach: recording(tracer.Options{}, true, true)},
+		{name: recorder, task: "others", floor: 1, links: 4, attach: recording(tracer.Options{}, false, true)},
+		{name: recorder + ", while a container is being made", task: "others", floor: 1, links: 4, attach: recording(tracer.Options{}, false, false)},
+		{name: recorder + " with denials", task: "recorded", floor: 3, links: 5, attach: recording(denials, true, true)},
+		{name: recorder + " with denials", task: "others", floor: 3, links: 5, attach: recording(denials, false, true)},
+		{name: "nothing; the call is `fcntl`", task: "any", attach: programs(), base: 10, fcntl: true},
+		{name: recorder + "; the call is `fcntl`, whose arguments are kept", task: "recorded", floor: 1, links: 4, attach: recording(tracer.Options{}, true, true), base: 10, fcntl: true},
 	}
+	if _, err := exec.LookPath("bpftrace"); err == nil {
+		all = append(all, variant{name: "bpftrace, `tracepoint:raw_syscalls:sys_enter /pid == N/ { @[args->id] = count(); }`", task: "recorded", floor: 1, attach: bpftrace, rounds: 9})
+	}
+	return all
+}
+
+// bpftrace counts the loop's calls, as its users would.
+func bpftrace(loop *process) (func() error, error) {
+	script := fmt.Sprintf(`tracepoint:raw_syscalls:sys_enter /pid == %d/ { @[args->id] = count(); } interval:ms:20 { printf("attached\n"); }`, loop.cmd.Process.Pid)
+	cmd := exec.Command("bpftrace", "-e", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	r := bufio.NewReader(out)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return nil, fmt.Errorf("bpftrace did not attach: %w", err)
+		}
+		if line == "attached\n" { // by the probe that is attached last
+			break
+		}
+	}
+	return func() error {
+		if err := cmd.Process.Signal(unix.SIGINT); err != nil {
+			return err
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		if want := fmt.Sprintf("@[%d]: ", unix.SYS_GETPPID); !strings.Contains(string(text), want) {
+			return errors.New("bpftrace did not count the loop's calls")
+		}
+		return cmd.Wait()
+	}, nil
 }
 
 const recorder = "**seccompgen**"
@@ -274,7 +324,11 @@ func measure(v variant, calls int) (ns float64, err error) {
 			time.Sleep(20 * time.Millisecond) // somebody else traces; try again
 			continue
 		}
-		loop, err := newProcess("loop", strconv.Itoa(calls))
+		nr := unix.SYS_GETPPID
+		if v.fcntl {
+			nr = unix.SYS_FCNTL
+		}
+		loop, err := newProcess("loop", strconv.Itoa(calls), strconv.Itoa(nr))
 		if err != nil {
 			return 0, err
 		}
@@ -321,7 +375,7 @@ func tracers() (int, error) {
 // strace measures the same loop under strace: the CPU time of both.
 func strace(calls int) (float64, error) {
 	used := func(n int) (time.Duration, error) {
-		cmd := exec.Command("strace", "-f", "-c", "-o", "/dev/null", "/proc/self/exe", "loop", strconv.Itoa(n))
+		cmd := exec.Command("strace", "-f", "-c", "-o", "/dev/null", "/proc/self/exe", "loop", strconv.Itoa(n), strconv.Itoa(unix.SYS_GETPPID))
 		cmd.Args[5], _ = os.Executable()
 		if err := cmd.Run(); err != nil {
 			return 0, fmt.Errorf("strace: %w", err)
@@ -393,6 +447,9 @@ func bench(output string, rounds, calls int) error {
 		return fmt.Errorf("load the programs to compare with: %w", err)
 	}
 	defer o.Close()
+	for fs, dir := range map[string]string{"debugfs": "/sys/kernel/debug", "tracefs": "/sys/kernel/tracing"} {
+		_ = unix.Mount(fs, dir, fs, 0, "") // bpftrace wants them; this mount namespace is our own
+	}
 	variants := attached(&o)
 	ns := make([][]float64, len(variants))
 	cpu, wall := map[string][]float64{}, map[string][]float64{}
@@ -401,6 +458,9 @@ func bench(output string, rounds, calls int) error {
 	for round := range rounds {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
 		for i, v := range variants {
+			if v.rounds > 0 && round >= v.rounds {
+				continue
+			}
 			n, err := measure(v, calls)
 			if err != nil {
 				return err
@@ -452,7 +512,7 @@ func write(b *bytes.Buffer, variants []variant, ns [][]float64, straced []float6
 	say := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
 	say("# What recording costs")
 	say("")
-	say("Written by `go run ./tracer/bench -o docs/benchmarks.md` (root) on %s, commit %s, Linux %s, %s, %d cores, %s.",
+	say("Written by `make bench` (root) on %s, commit %s, Linux %s, %s, %d cores, %s.",
 		time.Now().UTC().Format("2006-01-02"), commit(), release(), cpuModel(), runtime.NumCPU(), runtime.Version())
 	say("The load average at the end was %s: the absolute numbers hold for a machine as busy as that, the ratios less so.", load())
 	say("")
@@ -471,9 +531,9 @@ func write(b *bytes.Buffer, variants []variant, ns [][]float64, straced []float6
 		return f
 	}
 	for i, v := range variants {
-		low, mid, high := spread(ns[i], ns[0])
+		low, mid, high := spread(ns[i], ns[v.base])
 		switch i {
-		case 0:
+		case 0, v.base:
 			say("| %s | %s | %.0f | | |", v.name, v.task, median(ns[i]))
 		default:
 			say("| %s | %s | %.0f | +%.0f (%.0f to %.0f) | %.2f |", v.name, v.task, median(ns[i]), mid, low, high, mid/floor(v.floor))
@@ -484,6 +544,9 @@ func write(b *bytes.Buffer, variants []variant, ns [][]float64, straced []float6
 		say("| `strace -f -c` (CPU time of both processes, 5000 calls) | recorded | %.0f | +%.0f | %.0f |", n, n-median(ns[0]), (n-median(ns[0]))/floor(1))
 	} else {
 		say("| `strace -f -c` | | not installed here | | |")
+	}
+	if _, err := exec.LookPath("bpftrace"); err != nil {
+		say("| bpftrace | | not installed here | | |")
 	}
 	say("")
 	say("Targets: a recorded call adds at most 1.3 times what the empty program adds, a call of any other task 1.2 times.")

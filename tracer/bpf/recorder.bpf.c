@@ -10,8 +10,9 @@
  * Most calls must not even cost a helper's call: struct mark finds, by the address of the kernel stack, what is known of
  * the current task, or that nothing is.
  *
- * What is seen goes into a bit per (phase, ABI, number) of the container's slot. There is no event stream, so nothing
- * can overflow while it is drained; what could not be kept is counted in slot->dropped.
+ * What is seen goes into a bit per (phase, ABI, number) of the container's slot, and for some calls into a small set of
+ * their arguments. There is no event stream, so nothing can overflow while it is drained; what could not be kept is
+ * counted in slot->dropped.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -27,6 +28,10 @@ enum limits {
 	MAX_FIRSTS = 65536,  /* first sightings, all containers together */
 	MAX_UNKNOWN = 4096,
 	MAX_DENIALS = 16384,
+	MAX_TUPLES = 65536,  /* of arguments, all containers together */
+	TUPLES = 32,         /* of the calls of one (phase, ABI, rule); a call that comes with more is kept without */
+	RULES = 32,          /* which arguments are kept */
+	ARGS = 6,
 	MAX_PROCESSES = 4096, /* armed inits, joinable mount namespaces */
 	MARK_BITS = 13,
 	META_SIZE = 16384,
@@ -80,6 +85,8 @@ struct slot {
 	u64 alive; /* recorded tasks that have not exited */
 	u64 dropped[DROPS];
 	u64 seen[PHASES * ABIS * NR_WORDS];
+	u64 done[PHASES * ABIS * NR_WORDS]; /* seen, and nothing more to learn: its arguments are not kept, or not any more */
+	u32 tuples[PHASES * ABIS * RULES];
 };
 
 /* Task-local. base and mnt are kernel addresses, compared and never followed. */
@@ -133,6 +140,12 @@ struct call {
 	u32 err;    /* denials only: the errno */
 };
 
+/* The arguments of a call, as far as its rule keeps them. */
+struct tuple {
+	struct call call;
+	u32 args[ARGS];
+};
+
 /* Who made a call, or was denied it, first. */
 struct first {
 	u64 time; /* CLOCK_MONOTONIC, ns */
@@ -146,7 +159,7 @@ struct first {
 struct denial {
 	struct first first;
 	u64 count;
-	u64 args[6]; /* of the first one */
+	u64 args[ARGS]; /* of the first one */
 };
 
 struct {
@@ -190,6 +203,7 @@ HASH(joins, u32, struct join, MAX_PROCESSES); /* inode number of a container's m
 HASH(firsts, struct call, struct first, MAX_FIRSTS);
 HASH(unknown, struct call, u64, MAX_UNKNOWN);
 HASH(denials, struct call, struct denial, MAX_DENIALS);
+HASH(tuples, struct tuple, u8, MAX_TUPLES);
 
 /* Inits put into arms and taken out again. Each has one writer: user space under its lock, and these programs. */
 volatile u64 armed SEC(".data.user");
@@ -202,6 +216,16 @@ static __always_inline bool any_armed(void)
 
 /* Numbers that have a name, per ABI; the others are counted at every call, not only seen. */
 const volatile u64 named[ABIS * NR_WORDS];
+
+/*
+ * Which bits of which arguments are kept, for the calls whose rule is not 0. The lower half of a register is enough: the
+ * kernel takes these arguments as int, or ignores what is above.
+ */
+struct rule {
+	u32 masks[ARGS];
+};
+const volatile u8 rule_of[ABIS * NR_LIMIT];
+const volatile struct rule rules[RULES];
 
 /* Exported for bpf2go, so that Go never types a constant or a layout again. */
 const enum limits *unused_limits __attribute__((unused));
@@ -452,10 +476,32 @@ static __always_inline void note(void *ctx, struct task_struct *t, struct first 
 	f->frames = size > 0 ? size / sizeof(f->stack[0]) : 0;
 }
 
-/* Everything dear happens here, once per (phase, ABI, number) of a container. */
-static __noinline int first_sighting(void *ctx, struct task_struct *t, struct call *key)
+/* keep_arguments returns whether there is nothing more to learn of a call. */
+static __noinline bool keep_arguments(struct task_struct *t, struct slot *s, struct call *key, u32 rule)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(t);
+	u32 at = (key->phase * ABIS + key->abi) * RULES + rule;
+	struct tuple tuple = {.call = *key};
+	u64 args[ARGS];
+	u8 yes = 1;
+
+	if (!s || rule >= RULES || at >= PHASES * ABIS * RULES)
+		return true;
+	arguments(regs, key->abi, args);
+	for (int i = 0; i < ARGS; i++)
+		tuple.args[i] = args[i] & rules[rule].masks[i];
+	if (bpf_map_lookup_elem(&tuples, &tuple))
+		return false;
+	if (bpf_map_update_elem(&tuples, &tuple, &yes, BPF_NOEXIST)) /* another CPU was first, or there is no room */
+		return !bpf_map_lookup_elem(&tuples, &tuple);
+	return __sync_fetch_and_add(&s->tuples[at], 1) >= TUPLES;
+}
+
+/* Everything dear happens here, once per (phase, ABI, number) of a container, or per call where its arguments count. */
+static __noinline int sighting(void *ctx, struct task_struct *t, struct call *key)
 {
 	u32 nr = key->nr, word = key->abi * NR_WORDS + (nr >> 6), at = key->phase * (ABIS * NR_WORDS) + word;
+	u32 of = key->abi * NR_LIMIT + nr, rule;
 	struct slot *s = slot_of(key->slot, key->gen);
 	struct first f = {};
 	u64 one = 1, *n, bit = 1ULL << (nr & 63);
@@ -474,9 +520,12 @@ static __noinline int first_sighting(void *ctx, struct task_struct *t, struct ca
 			drop(s, DROP_UNKNOWN);
 		return 0;
 	}
-	if (at >= PHASES * ABIS * NR_WORDS)
+	if (at >= PHASES * ABIS * NR_WORDS || of >= ABIS * NR_LIMIT)
 		return 0;
-	if (__sync_fetch_and_or(&s->seen[at], bit) & bit)
+	rule = rule_of[of];
+	if (!rule || keep_arguments(t, s, key, rule))
+		__sync_fetch_and_or(&s->done[at], bit);
+	if (s->seen[at] & bit || __sync_fetch_and_or(&s->seen[at], bit) & bit)
 		return 0;
 	note(ctx, t, &f);
 	if (bpf_map_update_elem(&firsts, key, &f, BPF_NOEXIST))
@@ -493,10 +542,10 @@ static __always_inline int record(void *ctx, struct task_struct *t, struct slot 
 	if (abi == ABI_X32)
 		number &= ~X32_BIT;
 	at = (phase * ABIS + abi) * NR_WORDS + (number >> 6);
-	if (number < NR_LIMIT && at < PHASES * ABIS * NR_WORDS && s->seen[at] >> (number & 63) & 1)
+	if (number < NR_LIMIT && at < PHASES * ABIS * NR_WORDS && s->done[at] >> (number & 63) & 1)
 		return 0;
 	struct call key = {.slot = slot, .gen = gen, .nr = number, .phase = phase, .abi = abi};
-	return first_sighting(ctx, t, &key);
+	return sighting(ctx, t, &key);
 }
 
 /*

@@ -1,0 +1,286 @@
+package profile
+
+import (
+	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// maxRules is how many rules a call may get. One that was seen with more different arguments is allowed with any.
+const maxRules = 16
+
+const (
+	whole  = 1<<32 - 1        // an int, or a long of which the kernel ignores or refuses what is above
+	noSock = whole &^ 0x80800 // without SOCK_CLOEXEC and SOCK_NONBLOCK, without which callers try again
+	newNS  = 0x7e020000       // CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (include/uapi/linux/sched.h)
+	exec   = 4                // PROT_EXEC (include/uapi/asm-generic/mman-common.h)
+)
+
+type argumentRow struct {
+	names   []string
+	masks   []uint32
+	labels  []string
+	closure []uint32 // of the only argument
+	source  string
+}
+
+// argumentRows lists the calls whose scalar arguments decide what they open: which of their bits count, how they are called, and with
+// which values the Go runtime makes the call without the program asking (Go 1.26, package runtime, in the files named).
+// What a pointer leads to (clone3, i386's mmap and socketcall) no filter can see. Signals are not listed: a Go program
+// raises whichever one it dies of (runtime.dieFromSignal), and passes on those that others choose.
+var argumentRows = []argumentRow{
+	{[]string{"socket", "socketpair"}, []uint32{whole, noSock, whole}, []string{"domain", "type", "protocol"}, nil, ""},
+	{[]string{"setsockopt"}, []uint32{0, whole, whole}, []string{"", "level", "option"}, nil, ""},
+	{[]string{"clone"}, []uint32{newNS}, []string{"new namespaces"}, []uint32{0}, "os_linux.go, cloneFlags"},
+	{[]string{"unshare"}, []uint32{whole}, []string{"flags"}, nil, ""},
+	{[]string{"setns"}, []uint32{0, whole}, []string{"", "type"}, nil, ""},
+	{[]string{"prctl"}, []uint32{whole}, []string{"option"}, []uint32{0x53564d41}, "set_vma_name_linux.go, PR_SET_VMA"},
+	{[]string{"personality"}, []uint32{whole}, []string{"persona"}, nil, ""},
+	{[]string{"ioctl"}, []uint32{0, whole}, []string{"", "request"}, nil, ""},
+	{[]string{"fcntl", "fcntl64"}, []uint32{0, whole}, []string{"", "command"}, []uint32{1}, "fds_unix.go, F_GETFD"},
+	{[]string{"seccomp"}, []uint32{whole}, []string{"operation"}, nil, ""},
+	{[]string{"bpf"}, []uint32{whole}, []string{"command"}, nil, ""},
+	{[]string{"keyctl"}, []uint32{whole}, []string{"operation"}, nil, ""},
+	{[]string{"madvise"}, []uint32{0, 0, whole}, []string{"", "", "advice"}, []uint32{4, 8, 14, 15, 25}, "mem_linux.go, MADV_DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE, COLLAPSE"},
+	{[]string{"mmap", "mmap2", "mprotect", "pkey_mprotect"}, []uint32{0, 0, exec}, []string{"", "", "PROT_EXEC"}, []uint32{0}, "mem_linux.go, PROT_NONE and PROT_READ|PROT_WRITE"},
+}
+
+// ArgumentMasks returns which bits of which arguments of a call are recorded and make conditions; nil if none do.
+func ArgumentMasks(abi specs.Arch, nr uint32) []uint32 {
+	name := Name(abi, nr)
+	if name == "mmap" && (abi == specs.ArchX86 || abi == specs.ArchARM) {
+		return nil // all arguments are behind a pointer
+	}
+	for _, row := range argumentRows {
+		if slices.Contains(row.names, name) {
+			return row.masks
+		}
+	}
+	return nil
+}
+
+// Arguments are those that a call was seen with.
+type Arguments struct {
+	Masks  []uint32   `json:"masks"`          // the bits that were kept, from argument 0 on
+	Values [][]uint32 `json:"values"`         // sorted, each once
+	Full   bool       `json:"full,omitempty"` // there were more than could be kept: Values is empty
+}
+
+// NewArguments returns what was kept of a call under its masks.
+func NewArguments(masks []uint32, seen [][]uint32, full bool) *Arguments {
+	a := &Arguments{Masks: masks, Values: [][]uint32{}, Full: full}
+	if full {
+		return a
+	}
+	for _, v := range seen {
+		a.Values = append(a.Values, v[:len(masks)])
+	}
+	slices.SortFunc(a.Values, slices.Compare)
+	return a
+}
+
+func (a *Arguments) check() error {
+	if len(a.Masks) == 0 || len(a.Masks) > 6 || a.Full && len(a.Values) > 0 || !a.Full && len(a.Values) == 0 {
+		return fmt.Errorf("%d masks and %d values of arguments do not fit", len(a.Masks), len(a.Values))
+	}
+	for _, v := range a.Values {
+		if len(v) != len(a.Masks) {
+			return fmt.Errorf("%d masks for %d arguments", len(a.Masks), len(v))
+		}
+		for i := range v {
+			if v[i]&^a.Masks[i] != 0 {
+				return fmt.Errorf("argument %d is %#x, beyond its mask %#x", i, v[i], a.Masks[i])
+			}
+		}
+	}
+	return nil
+}
+
+// mergeArguments unites what two recordings saw. Where one did not keep the arguments, nothing is known.
+func mergeArguments(a, b *Arguments) *Arguments {
+	if a == nil || b == nil || !slices.Equal(a.Masks, b.Masks) {
+		return nil
+	}
+	if a.Full || b.Full {
+		return &Arguments{Masks: a.Masks, Values: [][]uint32{}, Full: true}
+	}
+	all := slices.Concat(a.Values, b.Values)
+	slices.SortFunc(all, slices.Compare)
+	return &Arguments{Masks: a.Masks, Values: slices.CompactFunc(all, slices.Equal)}
+}
+
+// condition is what is known of the arguments of a call, by its name: a rule is for all ABIs of a profile at once.
+type condition struct {
+	masks  []uint32
+	values map[[6]uint32]string // why they are allowed
+	open   string               // why any are
+}
+
+// conditions returns what decides on the arguments of the allowed calls. For what was not observed only the Go runtime's
+// own values are known.
+func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Reason, floors map[target]Reason, abis []specs.Arch) map[string]*condition {
+	all := map[string]*condition{}
+	for t := range allowed {
+		nr, _ := Number(t.abi, t.name)
+		if masks := ArgumentMasks(t.abi, nr); masks != nil && all[t.name] == nil {
+			all[t.name] = &condition{masks: masks, values: map[[6]uint32]string{}}
+		}
+	}
+	for _, r := range recordings {
+		for _, s := range r.Syscalls {
+			if c := all[Name(s.ABI, s.Nr)]; c != nil && s.Denied == nil && slices.Contains(o.Phases, s.Phase) {
+				c.observe(s.Args)
+			}
+		}
+	}
+	for t, reasons := range allowed {
+		c := all[t.name]
+		if c == nil {
+			continue
+		}
+		if nr, _ := Number(t.abi, t.name); ArgumentMasks(t.abi, nr) == nil {
+			c.open = "they are behind a pointer on " + string(t.abi)
+		}
+		if slices.Contains(abis, specs.ArchX86) && muxed(t.name) != (mux{}) {
+			c.open = "i386 makes this call through " + muxed(t.name).by + " too, which hides them"
+		}
+		if _, ok := floors[t]; ok {
+			c.open = "those of the runtime's own call are not known"
+		}
+		for _, r := range reasons {
+			switch r.Kind {
+			case "observed", "runtime":
+			case "closure":
+				c.addClosure(t.name)
+			default:
+				c.open = "those of the call that was not recorded are not known"
+			}
+		}
+	}
+	if c := all["clone"]; c != nil && allowedAnywhere(allowed, "clone3") {
+		c.open = "clone3 is allowed too, and hides its flags behind a pointer"
+	}
+	for name, c := range all {
+		if o.Policy == PolicyRobust && name == "socket" {
+			c.addOtherIP()
+		}
+		c.settle()
+	}
+	return all
+}
+
+func (c *condition) observe(args *Arguments) {
+	switch {
+	case args == nil || !slices.Equal(args.Masks, c.masks):
+		c.open = "the recording does not hold them"
+	case args.Full:
+		c.open = "more different ones were seen than the recorder keeps"
+	default:
+		for _, v := range args.Values {
+			c.values[wide(v)] = "seen"
+		}
+	}
+}
+
+func wide(value []uint32) (all [6]uint32) {
+	copy(all[:], value)
+	return all
+}
+
+// add allows a value that was not seen.
+func (c *condition) add(value [6]uint32, why string) {
+	if c.values[value] == "" {
+		c.values[value] = why
+	}
+}
+
+// addClosure adds the values with which the Go runtime makes a call.
+func (c *condition) addClosure(name string) {
+	row := rowOf(name)
+	if row.closure == nil {
+		c.open = "those of the Go runtime's own call are not known"
+	}
+	at := slices.IndexFunc(row.masks, func(m uint32) bool { return m != 0 })
+	for _, v := range row.closure {
+		var value [6]uint32
+		value[at] = v
+		c.add(value, "the Go runtime's own (runtime, "+row.source+")")
+	}
+}
+
+// addOtherIP adds to a socket of one version of IP that of the other: which one a program uses is up to the host's network
+// and to the answers of name servers.
+func (c *condition) addOtherIP() {
+	const inet, inet6 = 2, 10 // AF_INET, AF_INET6
+	for v := range maps.Clone(c.values) {
+		switch v[0] {
+		case inet:
+			v[0] = inet6
+		case inet6:
+			v[0] = inet
+		default:
+			continue
+		}
+		c.add(v, "the other version of IP, which the network decides on")
+	}
+}
+
+// settle gives up conditions that are too many or leave nothing out.
+func (c *condition) settle() {
+	free := 0
+	for _, m := range c.masks {
+		free += bits.OnesCount32(m)
+	}
+	switch {
+	case c.open != "":
+	case len(c.values) > maxRules:
+		c.open = fmt.Sprintf("there are %d different ones", len(c.values))
+	case len(c.values) == 1<<free:
+		c.open = "all there are were seen"
+	}
+}
+
+// rules returns the conditions of a call, a rule each; one without conditions where any arguments are allowed.
+func (c *condition) rules() [][]specs.LinuxSeccompArg {
+	if c == nil || c.open != "" {
+		return [][]specs.LinuxSeccompArg{nil}
+	}
+	var all [][]specs.LinuxSeccompArg
+	for value := range c.values {
+		var args []specs.LinuxSeccompArg
+		for i, mask := range c.masks {
+			if mask != 0 {
+				args = append(args, specs.LinuxSeccompArg{Index: uint(i), Value: uint64(mask), ValueTwo: uint64(value[i]), Op: specs.OpMaskedEqual})
+			}
+		}
+		all = append(all, args)
+	}
+	slices.SortFunc(all, compareConditions)
+	return all
+}
+
+func compareConditions(a, b []specs.LinuxSeccompArg) int {
+	return slices.CompareFunc(a, b, compareArgs)
+}
+
+// reason explains one rule of a call; args is nil for one without conditions.
+func (c *condition) reason(name string, args []specs.LinuxSeccompArg) Reason {
+	if args == nil {
+		return Reason{Kind: "argument", Text: "any arguments: " + c.open}
+	}
+	var parts []string
+	var value [6]uint32
+	for _, a := range args {
+		value[a.Index] = uint32(a.ValueTwo)
+		parts = append(parts, fmt.Sprintf("%s %#x", rowOf(name).labels[a.Index], a.ValueTwo))
+	}
+	return Reason{Kind: "argument", Text: strings.Join(parts, ", ") + ": " + c.values[value]}
+}
+
+func rowOf(name string) argumentRow {
+	return argumentRows[slices.IndexFunc(argumentRows, func(r argumentRow) bool { return slices.Contains(r.names, name) })]
+}
