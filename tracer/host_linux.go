@@ -78,6 +78,9 @@ func hold() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := requireHost(); err != nil { // now, and not in a hook, from where only the runtime can tell it
+		return nil, errors.Join(err, unlock(l))
+	}
 	defer l.Close()
 	f, err := os.Open(bpffs)
 	if err != nil {

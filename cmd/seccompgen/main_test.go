@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,5 +29,32 @@ func TestFlagsFirst(t *testing.T) {
 		if diff := cmp.Diff(c.want, flagsFirst(app, c.in)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	leftover := errors.New("unmount x: busy")
+	killed := exec.Command("sh", "-c", "kill -9 $$").Run()
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("run: %w", context.Canceled), "interrupted, and cleaned up"},
+		{fmt.Errorf("build: %w\nsaid", killed), "interrupted, and cleaned up"},
+		{errors.Join(fmt.Errorf("run: %w", context.Canceled), leftover), "interrupted, and not all was cleaned up, see seccompgen status: unmount x: busy"},
+		{fmt.Errorf("run: %w", errors.Join(context.Canceled, fmt.Errorf("close: %w", leftover))), "interrupted, and not all was cleaned up, see seccompgen status: close: unmount x: busy"},
+		{leftover, "unmount x: busy"},
+	} {
+		if got := interrupted(stopped, c.err); got.Error() != c.want {
+			t.Errorf("%v: got %q, want %q", c.err, got, c.want)
+		}
+		if got := interrupted(t.Context(), c.err); !errors.Is(got, c.err) {
+			t.Errorf("%v was not stopped, and became %v", c.err, got)
+		}
+	}
+	if err := interrupted(stopped, nil); err != nil {
+		t.Errorf("a command that ended became %v", err)
 	}
 }

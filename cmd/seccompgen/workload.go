@@ -168,13 +168,39 @@ func openInput(path string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// interrupted gives a stopped command its reason instead of the error that the stop caused.
+// interrupted gives a stopped command its reason instead of the errors that the stop caused, and keeps the others: what
+// could not be cleaned up.
 func interrupted(ctx context.Context, err error) error {
-	var exit *exec.ExitError // of the toolchain, which was stopped too
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.As(err, &exit)) {
-		return errors.New("interrupted, and cleaned up")
+	if ctx.Err() == nil || !stopped(err) {
+		return err
 	}
-	return err
+	if rest := unstopped(err); rest != nil {
+		return fmt.Errorf("interrupted, and not all was cleaned up, see seccompgen status: %w", rest)
+	}
+	return errors.New("interrupted, and cleaned up")
+}
+
+// stopped tells an error that a stop caused: the run's, or that of the toolchain, which was stopped too.
+func stopped(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.As(err, new(*exec.ExitError))
+}
+
+// unstopped returns what is left of an error without what a stop caused.
+func unstopped(err error) error {
+	if !stopped(err) {
+		return err
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return unstopped(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var rest []error
+		for _, one := range e.Unwrap() {
+			rest = append(rest, unstopped(one))
+		}
+		return errors.Join(rest...)
+	}
+	return nil
 }
 
 func plural(n int, word string) string {

@@ -39,6 +39,9 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 	if err := d.Decode(&info); err != nil {
 		return nil, fmt.Errorf("go list %s: decode: %w", pkg, err)
 	}
+	if info.ImportPath == "command-line-arguments" {
+		return nil, fmt.Errorf("%s is a file: give its package, by directory or import path", pkg)
+	}
 	if d.More() {
 		return nil, fmt.Errorf("%s names several packages: give one", pkg)
 	}
