@@ -9,7 +9,7 @@ PACKAGES ?= ./...
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads mutations floors fresh
+.PHONY: help setup build demo test bench lint generate install workloads mutations policies floors fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ workloads: build bin/runc ## prove record, build, verify on all workloads, into 
 
 mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root)
 	go run -tags seccomp ./test/proof -mutations -runs 10 -only encoding-json,flock -o docs/mutations.md
+
+policies: build ## compare what the policies make of one run in 50 others, into docs/policies.md (root, half an hour)
+	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/policies.md
 
 floors: build bin/runc ## measure what the runtimes need under a filter, into profile/floors.json (root; RUNTIMES=...)
 	go run -tags seccomp ./test/proof -floors -runs 150 -runtimes $(RUNTIMES) -o profile/floors.json

@@ -56,7 +56,7 @@ func main() {
 func run(ctx context.Context) error {
 	p := &proof{}
 	var list, only, runtimes, output string
-	var mutate, overhead, floors bool
+	var mutate, policies, overhead, floors bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
@@ -64,6 +64,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&p.runs, "runs", 20, "verifying `runs` of each combination")
 	flag.StringVar(&output, "o", "", "write the table to this `file`, whole or not at all")
 	flag.BoolVar(&mutate, "mutations", false, "take one call after the other out of the exact profile instead")
+	flag.BoolVar(&policies, "policies", false, "compare the policies on what follows one recorded run instead")
 	flag.BoolVar(&overhead, "overhead", false, "compare record with a plain run instead")
 	flag.BoolVar(&floors, "floors", false, "measure what the runtimes' own init needs instead, as JSON")
 	flag.Parse()
@@ -96,6 +97,9 @@ func run(ctx context.Context) error {
 	case overhead:
 		prove = p.overhead
 		p.head(overheadIntro)
+	case policies:
+		prove = p.policies
+		p.head(policiesIntro)
 	case mutate:
 		prove = p.mutations
 		p.head(mutationsIntro)
@@ -113,6 +117,8 @@ const (
 		"and they were verified under it. `make workloads` measures it again.\n\n"
 	mutationsIntro = "# Every call that is taken away is named\n\nEach row: one call after the other is taken out of the exact profile of ten runs, and " +
 		"`verify` runs the tests under what is left: it must exit with 2 and name that call first. `make mutations` measures it again.\n\n"
+	policiesIntro = "# One recorded run, and those that follow\n\nEach workload was recorded once; a profile of each policy was then verified in many runs. " +
+		"`robust` is the default. `make policies` measures it again.\n\n"
 	overheadIntro = "\n## A run of ten seconds\n\nWall time of the same bundle, run plainly and recorded, turn by turn.\n\n"
 )
 
