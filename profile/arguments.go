@@ -34,7 +34,7 @@ type argumentRow struct {
 // raises whichever one it dies of (runtime.dieFromSignal), and passes on those that others choose.
 var argumentRows = []argumentRow{
 	{[]string{"socket", "socketpair"}, []uint32{whole, noSock, whole}, []string{"domain", "type", "protocol"}, nil, ""},
-	{[]string{"setsockopt"}, []uint32{0, whole, whole}, []string{"", "level", "option"}, nil, ""},
+	{[]string{"setsockopt"}, []uint32{0, whole, whole}, []string{"", "level", "name"}, nil, ""},
 	{[]string{"clone"}, []uint32{newNS}, []string{"new namespaces"}, []uint32{0}, "os_linux.go, cloneFlags"},
 	{[]string{"unshare"}, []uint32{whole}, []string{"flags"}, nil, ""},
 	{[]string{"setns"}, []uint32{0, whole}, []string{"", "type"}, nil, ""},
@@ -43,10 +43,32 @@ var argumentRows = []argumentRow{
 	{[]string{"ioctl"}, []uint32{0, whole}, []string{"", "request"}, nil, ""},
 	{[]string{"fcntl", "fcntl64"}, []uint32{0, whole}, []string{"", "command"}, []uint32{1}, "fds_unix.go, F_GETFD"},
 	{[]string{"seccomp"}, []uint32{whole}, []string{"operation"}, nil, ""},
-	{[]string{"bpf"}, []uint32{whole}, []string{"command"}, nil, ""},
+	{[]string{"bpf"}, []uint32{whole}, []string{"operation"}, nil, ""},
 	{[]string{"keyctl"}, []uint32{whole}, []string{"operation"}, nil, ""},
 	{[]string{"madvise"}, []uint32{0, 0, whole}, []string{"", "", "advice"}, []uint32{4, 8, 14, 15, 25}, "mem_linux.go, MADV_DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE, COLLAPSE"},
 	{[]string{"mmap", "mmap2", "mprotect", "pkey_mprotect"}, []uint32{0, 0, exec}, []string{"", "", "PROT_EXEC"}, []uint32{0}, "mem_linux.go, PROT_NONE and PROT_READ|PROT_WRITE"},
+}
+
+// argumentNames are the kernel's names for values (include/uapi/linux), by the label of the argument.
+var argumentNames = map[string]map[uint32]string{
+	"domain":   {1: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET", 38: "AF_ALG", 40: "AF_VSOCK"},
+	"type":     {1: "SOCK_STREAM", 2: "SOCK_DGRAM", 3: "SOCK_RAW", 5: "SOCK_SEQPACKET"},
+	"protocol": {6: "IPPROTO_TCP", 17: "IPPROTO_UDP", 262: "IPPROTO_MPTCP"},
+	"level":    {0: "IPPROTO_IP", 1: "SOL_SOCKET", 6: "IPPROTO_TCP", 17: "IPPROTO_UDP", 41: "IPPROTO_IPV6"},
+	"command": {
+		0: "F_DUPFD", 1: "F_GETFD", 2: "F_SETFD", 3: "F_GETFL", 4: "F_SETFL", 5: "F_GETLK", 6: "F_SETLK", 7: "F_SETLKW", 36: "F_OFD_GETLK",
+		37: "F_OFD_SETLK", 38: "F_OFD_SETLKW", 1030: "F_DUPFD_CLOEXEC", 1031: "F_SETPIPE_SZ", 1032: "F_GETPIPE_SZ", 1033: "F_ADD_SEALS", 1034: "F_GET_SEALS",
+	},
+	"advice": {4: "MADV_DONTNEED", 8: "MADV_FREE", 14: "MADV_HUGEPAGE", 15: "MADV_NOHUGEPAGE", 25: "MADV_COLLAPSE"},
+	"option": {
+		1: "PR_SET_PDEATHSIG", 3: "PR_GET_DUMPABLE", 4: "PR_SET_DUMPABLE", 8: "PR_SET_KEEPCAPS", 15: "PR_SET_NAME", 16: "PR_GET_NAME", 22: "PR_SET_SECCOMP",
+		23: "PR_CAPBSET_READ", 24: "PR_CAPBSET_DROP", 36: "PR_SET_CHILD_SUBREAPER", 38: "PR_SET_NO_NEW_PRIVS", 39: "PR_GET_NO_NEW_PRIVS",
+		47: "PR_CAP_AMBIENT", 0x53564d41: "PR_SET_VMA",
+	},
+	"request": {
+		0x5401: "TCGETS", 0x5402: "TCSETS", 0x540f: "TIOCGPGRP", 0x5410: "TIOCSPGRP", 0x5413: "TIOCGWINSZ", 0x5414: "TIOCSWINSZ", 0x541b: "FIONREAD",
+		0x540e: "TIOCSCTTY", 0x80045430: "TIOCGPTN", 0x40045431: "TIOCSPTLCK", 0x40049409: "FICLONE",
+	},
 }
 
 // ArgumentMasks returns which bits of which arguments of a call are recorded and make conditions; nil if none do.
@@ -276,7 +298,12 @@ func (c *condition) reason(name string, args []specs.LinuxSeccompArg) Reason {
 	var value [6]uint32
 	for _, a := range args {
 		value[a.Index] = uint32(a.ValueTwo)
-		parts = append(parts, fmt.Sprintf("%s %#x", rowOf(name).labels[a.Index], a.ValueTwo))
+		label := rowOf(name).labels[a.Index]
+		word := argumentNames[label][uint32(a.ValueTwo)]
+		if word == "" {
+			word = fmt.Sprintf("%#x", a.ValueTwo)
+		}
+		parts = append(parts, label+" "+word)
 	}
 	return Reason{Kind: "argument", Text: strings.Join(parts, ", ") + ": " + c.values[value]}
 }
