@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -25,6 +26,12 @@ func main() {
 	if reexec.Init() {
 		return
 	}
+	defer func() { // a crash is an error: the Go runtime's own exit status would say "the verdict is negative"
+		if r := recover(); r != nil {
+			fmt.Fprintf(os.Stderr, "seccompgen: crashed, please report it: %v\n%s", r, debug.Stack())
+			os.Exit(1)
+		}
+	}()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
