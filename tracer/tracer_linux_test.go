@@ -498,7 +498,12 @@ func TestInit(t *testing.T) {
 		c := newContainer(t, false, nil, append([]string{test.install}, args...)...).record(test.o).goOn().wait()
 		check(t, c.collect(), test.want)
 	}
-	c := newContainer(t, false, nil, "seccomp", "plain", "calls", "39").record(Options{Filter: true, Init: true}).goOn().wait()
+	args[1] = "spawn-deep" // as internal/bundle's init does
+	c := newContainer(t, false, nil, append([]string{"seccomp"}, args...)...).record(Options{Filter: true, Init: true}).goOn().wait()
+	check(t, c.collect(), result{
+		Boundary: profile.BoundaryFilter, Runtime: "execve fork wait4 exit_group", Workload: "fork getpid wait4 exit_group",
+	})
+	c = newContainer(t, false, nil, "seccomp", "plain", "calls", "39").record(Options{Filter: true, Init: true}).goOn().wait()
 	check(t, c.collect(), result{
 		Boundary: profile.BoundaryFilter, Runtime: "execve getpid exit_group", Dropped: map[string]uint64{profile.DropNotStarted: 1},
 	})

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestOpenRefuses(t *testing.T) {
@@ -136,5 +138,38 @@ func TestInit(t *testing.T) {
 		if got := cmd.ProcessState.ExitCode(); got != c.want {
 			t.Errorf("%s: exit status %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// Signals of the same number are one while they wait: a child that its parent has not waited for goes to the init as the
+// parent ends, and must not hide that.
+func TestInitAndZombies(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root, for a pid namespace")
+	}
+	const inside = "SECCOMPGEN_TEST_ZOMBIE"
+	if os.Getenv(inside) != "" {
+		p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil { // until it is a zombie
+			t.Fatal(err)
+		}
+		os.Exit(5)
+	}
+	init, err := writeInit(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, init, "/proc/self/exe", "-test.run=^TestInitAndZombies$")
+	cmd.Args[1], _ = os.Executable()
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWPID}
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != 5 {
+		t.Fatalf("exit status %d, want 5: %s", got, out)
 	}
 }

@@ -19,9 +19,11 @@ import (
 // not kill them; and nobody would wait for orphans.
 //
 // Under the filter that init may need nothing that a Go program does not need anyway, or it would widen the profile: it
-// makes rt_sigaction, clone, execve, futex and exit_group, and learns its child's status from the signal, not from a
-// wait. Its code is in init_*.s; writeInit makes an ELF file of it, so that neither a C compiler nor a binary in the
-// repository is needed.
+// makes rt_sigaction, clone, execve, futex, exit_group and rt_sigreturn, and learns its child's status from the signal, not from a
+// wait. That signal is SIGCHLD, of which one at a time can be pending: where an orphan ends as the child does, theirs are one.
+// So the tests' parent is a process of its own, which shares the init's memory and tells it there; orphans come to the init, and
+// the parent has no other child. The code is in init_*.s; writeInit makes an ELF file of it, so that neither a C compiler
+// nor a binary in the repository is needed.
 
 // Where the code of init_*.s is, and where the file is loaded. The assembler knows initBase too.
 var initEntry, initHandler, initRestorer uintptr
@@ -31,7 +33,7 @@ const (
 	initAction = initBase + 0x100 // struct kernel_sigaction
 	initWord   = initBase + 0x180 // a word that is 0, to sleep on
 	initCode   = initBase + 0x200
-	codeSize   = 0x100 // more than each of the three takes: what is copied after them is never executed
+	codeSize   = 0x200 // more than each of the three takes: what is copied after them is never executed
 )
 
 // writeInit writes the init program into a directory and returns its path.

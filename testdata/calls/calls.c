@@ -193,6 +193,9 @@ static void exec(void) { CALL3(__NR_execve, args[1], args + 1, 0); }
 /* spawn_init is an init: its child executes what exec would. */
 static void spawn_init(void) { if (!fork()) exec(); wait_child(); }
 
+/* deep_init is one whose child makes the child. */
+static void deep_init(void) { if (!fork()) { spawn_init(); exit_group(); } wait_child(); }
+
 static void on_signal(int signal) {}
 void restorer(void);
 __asm__("restorer: mov $15,%eax; syscall");
@@ -209,6 +212,7 @@ static const struct { const char *name; void (*run)(void); } modes[] = {
 	{"calls", calls},     {"thread-exit", calls_exit}, {"threads", threads}, {"fork", forked},       {"vfork", vforked},
 	{"clone3", clone3},   {"forks", forks},            {"deep", deep},       {"unshare", unshared},  {"daemon", daemon},
 	{"renamed", renamed}, {"again", again},            {"await", await},     {"restart", restart},   {"exec", exec},       {"spawn", spawn_init},
+	{"spawn-deep", deep_init},
 	{"handled", handled},
 };
 

@@ -58,7 +58,7 @@ enum drop {
 enum slot_flag {
 	SLOT_DENIALS = 1, /* watch sys_exit */
 	SLOT_FILTER = 2,  /* the container's configuration has a filter: never start at an execve */
-	SLOT_INIT = 4,    /* the container's first program is an init: the workload is what its child executes */
+	SLOT_INIT = 4,    /* the container's first program is an init: the workload is what a child of it executes, or that one's child */
 };
 
 /* What the next execve of a process means. */
@@ -66,7 +66,7 @@ enum init {
 	INIT_NOTHING,
 	INIT_RUNTIME, /* the runtime's init: it executes the container's first program */
 	INIT_PROGRAM, /* that program, where SLOT_INIT says that it is an init */
-	INIT_CHILD,   /* that init's child: it executes the workload */
+	INIT_CHILD,   /* a process that comes from that init: it executes the workload */
 };
 
 enum member_state { STATE_JOINER = 1, STATE_ARMED, STATE_RECORDED };
@@ -724,7 +724,7 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 	*c = *m;
 	c->in_call = 1; /* a new task leaves the kernel through sys_exit once without having entered */
 	if (m->phase == PHASE_RUNTIME && child->tgid != parent->tgid)
-		c->init = m->init == INIT_PROGRAM ? INIT_CHILD : INIT_NOTHING;
+		c->init = m->init >= INIT_PROGRAM ? INIT_CHILD : INIT_NOTHING;
 	if (m->state == STATE_RECORDED && s) {
 		__sync_fetch_and_add(&s->alive, 1);
 		own(k, stack, c, 1);
