@@ -16,7 +16,7 @@ var tables = []struct {
 	{specs.ArchX86_64, arch.X86_64},
 	{specs.ArchX86, arch.I386},
 	{specs.ArchX32, without(arch.X32, notX32)},
-	{specs.ArchAARCH64, without(arch.AARCH64, notAARCH64)},
+	{specs.ArchAARCH64, renamed(without(arch.AARCH64, notAARCH64), 79, "newfstatat")},
 	{specs.ArchARM, arch.ARM},
 }
 
@@ -39,8 +39,17 @@ func notX32(nr int) bool {
 }
 
 // notAARCH64 tells the calls with 64-bit times of 32-bit ABIs, which the library lists since they stand in the header that
-// arm64 shares. Source: include/uapi/asm-generic/unistd.h, __BITS_PER_LONG == 32.
-func notAARCH64(nr int) bool { return nr >= 403 && nr <= 423 }
+// arm64 shares, and the number that stands for none. Source: include/uapi/asm-generic/unistd.h, __BITS_PER_LONG == 32 and
+// __NR_arch_specific_syscall.
+func notAARCH64(nr int) bool { return nr >= 403 && nr <= 423 || nr == 244 }
+
+// renamed gives a call the name that libseccomp has for it: a profile with another one does not allow the call.
+// Source: libseccomp 2.6.1, src/syscalls.csv.
+func renamed(info *arch.Info, nr int, name string) *arch.Info {
+	delete(info.SyscallNames, info.SyscallNumbers[nr])
+	info.SyscallNumbers[nr], info.SyscallNames[name] = name, nr
+	return info
+}
 
 func without(all *arch.Info, not func(int) bool) *arch.Info {
 	few := *all
