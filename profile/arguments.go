@@ -144,7 +144,7 @@ type condition struct {
 
 // conditions returns what decides on the arguments of the allowed calls. For what was not observed only the Go runtime's
 // own values are known.
-func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Reason, floors map[target]Reason, abis []specs.Arch) map[string]*condition {
+func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Reason, floors map[target]Reason, same map[target]bool, abis []specs.Arch) map[string]*condition {
 	all := map[string]*condition{}
 	for t := range allowed {
 		nr, _ := Number(t.abi, t.name)
@@ -165,13 +165,13 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 			continue
 		}
 		if nr, _ := Number(t.abi, t.name); ArgumentMasks(t.abi, nr) == nil {
-			c.open = "they are behind a pointer on " + string(t.abi)
+			c.widen("they are behind a pointer on " + string(t.abi))
 		}
 		if slices.Contains(abis, specs.ArchX86) && muxed(t.name) != (mux{}) {
-			c.open = "i386 makes this call through " + muxed(t.name).by + " too, which hides them"
+			c.widen("i386 makes this call through " + muxed(t.name).by + " too, which hides them")
 		}
 		if _, ok := floors[t]; ok {
-			c.open = "those of the runtime's own call are not known"
+			c.widen("those of the runtime's own call are not known")
 		}
 		for _, r := range reasons {
 			switch r.Kind {
@@ -179,12 +179,14 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 			case "closure":
 				c.addClosure(t.name)
 			default:
-				c.open = "those of the call that was not recorded are not known"
+				if !same[t] {
+					c.widen("those of the call that was not recorded are not known")
+				}
 			}
 		}
 	}
 	if c := all["clone"]; c != nil && allowedAnywhere(allowed, "clone3") {
-		c.open = "clone3 is allowed too, and hides its flags behind a pointer"
+		c.widen("clone3 is allowed too, and hides its flags behind a pointer")
 	}
 	for name, c := range all {
 		if o.Policy == PolicyRobust && name == "socket" {
@@ -198,9 +200,9 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 func (c *condition) observe(args *Arguments) {
 	switch {
 	case args == nil || !slices.Equal(args.Masks, c.masks):
-		c.open = "the recording does not hold them"
+		c.widen("the recording does not hold them")
 	case args.Full:
-		c.open = "more different ones were seen than the recorder keeps"
+		c.widen("more different ones were seen than the recorder keeps")
 	default:
 		for _, v := range args.Values {
 			c.values[wide(v)] = "seen"
@@ -220,11 +222,18 @@ func (c *condition) add(value [6]uint32, why string) {
 	}
 }
 
+// widen allows any arguments. Of several reasons the first by name is told, whatever the order in which they come.
+func (c *condition) widen(why string) {
+	if c.open == "" || why < c.open {
+		c.open = why
+	}
+}
+
 // addClosure adds the values with which the Go runtime makes a call.
 func (c *condition) addClosure(name string) {
 	row := rowOf(name)
 	if row.closure == nil {
-		c.open = "those of the Go runtime's own call are not known"
+		c.widen("those of the Go runtime's own call are not known")
 	}
 	at := slices.IndexFunc(row.masks, func(m uint32) bool { return m != 0 })
 	for _, v := range row.closure {

@@ -31,13 +31,14 @@ const (
 
 // BuildOptions are the settings of Build. The zero value of each is the default.
 type BuildOptions struct {
-	Policy          Policy  // robust
-	Phases          []Phase // all
-	Deny            string  // errno (EPERM), kill (the process) or log
-	Arch            []specs.Arch
-	AnyArguments    bool     // no conditions on arguments
-	For             []string // runtimes that the profile must start under beside the recorded one: runc@1.1, crun
-	NoNewPrivileges bool     // For: the containers will set no_new_privs, and those runtimes then need less
+	Policy          Policy       // robust
+	Phases          []Phase      // all
+	Deny            string       // errno (EPERM), kill (the process) or log
+	Arch            []specs.Arch // list these too, with what the same program calls there
+	Kernels         Kernels      // allow what the same program calls on these
+	AnyArguments    bool         // no conditions on arguments
+	For             []string     // runtimes that the profile must start under beside the recorded one: runc@1.1, crun
+	NoNewPrivileges bool         // For: the containers will set no_new_privs, and those runtimes then need less
 	AllowIncomplete bool
 }
 
@@ -134,6 +135,13 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 		for t, reasons := range additions(recordings, abis) {
 			allowed[t] = append(allowed[t], reasons...)
 		}
+	}
+	elsewhere, same, err := portable(recordings, allowed, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.Copy(allowed, elsewhere)
+	if o.Policy == PolicyRobust {
 		for _, row := range enosys {
 			for _, abi := range abis {
 				t := target{abi, row.name}
@@ -147,7 +155,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	errno := uint(enosysErrno)
 	args := map[string]*condition{}
 	if !o.AnyArguments {
-		args = conditions(recordings, o, allowed, floors, abis)
+		args = conditions(recordings, o, allowed, floors, same, abis)
 	}
 	p.Syscalls = allowRules(names(allowed), args)
 	if len(denied) > 0 {
@@ -326,10 +334,14 @@ func staticOf(r *Recording) *Static {
 // untested returns what the workloads' machine code can call and the profile does not allow.
 func untested(recordings []*Recording, allowed map[target][]Reason) []Untested {
 	functions := map[target][]string{}
+	anywhere := map[string]bool{}
+	for t := range allowed {
+		anywhere[t.name] = true
+	}
 	for _, r := range recordings {
 		for _, c := range staticOf(r).Reachable {
 			t := target{c.ABI, Name(c.ABI, c.Nr)}
-			if t.name != "" && !allowedAnywhere(allowed, t.name) {
+			if t.name != "" && !anywhere[t.name] {
 				functions[t] = union(functions[t], c.Functions, cmp.Compare[string])
 			}
 		}

@@ -70,3 +70,48 @@ func versionMatches(full, asked string) bool {
 	rest, ok := strings.CutPrefix(full, asked)
 	return ok && !('0' <= rest[0] && rest[0] <= '9')
 }
+
+// Savings returns the calls that the profile allows only since a runtime needs them to start a container without
+// noNewPrivileges, sorted: with it set (allowPrivilegeEscalation: false in Kubernetes) they could go. The runtimes are those
+// recorded, and those of the options; unmeasured names those of them of which nothing is known.
+func Savings(recordings []*Recording, why *Why, o BuildOptions) (calls, unmeasured []string) {
+	if !slices.Contains(o.Phases, PhaseRuntime) && o.Phases != nil {
+		return nil, nil
+	}
+	var runtimes []string
+	without := !o.NoNewPrivileges && len(o.For) > 0
+	runtimes = append(runtimes, o.For...)
+	for _, r := range recordings {
+		without = without || !r.NoNewPrivileges
+		runtimes = append(runtimes, r.Runtime.Name+"@"+r.Runtime.Version)
+	}
+	if !without {
+		return nil, nil
+	}
+	slices.Sort(runtimes)
+	with, all := map[target]bool{}, map[target]bool{}
+	for _, name := range slices.Compact(runtimes) {
+		floors, err := floorsFor(name, false)
+		if err != nil {
+			unmeasured = append(unmeasured, name)
+			continue
+		}
+		for _, f := range floors {
+			for _, call := range f.Calls {
+				all[target{f.ABI, call}] = true
+				if f.NoNewPrivileges {
+					with[target{f.ABI, call}] = true
+				}
+			}
+		}
+	}
+	for _, e := range why.Entries {
+		t := target{e.ABI, e.Name}
+		other := slices.ContainsFunc(e.Reasons, func(r Reason) bool { return r.Kind != "runtime" })
+		if all[t] && !with[t] && !other {
+			calls = append(calls, e.Name)
+		}
+	}
+	slices.Sort(calls)
+	return slices.Compact(calls), unmeasured
+}

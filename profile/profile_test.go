@@ -268,6 +268,7 @@ func TestBuildGolden(t *testing.T) {
 		"kill":        {BuildOptions{Deny: "kill", Phases: []Phase{PhaseWorkload}, Arch: []specs.Arch{specs.ArchX32}}, sample(t)},
 		"crun-not-go": {BuildOptions{}, crun},
 		"arguments":   {BuildOptions{}, arguments(t)},
+		"portable":    {BuildOptions{Arch: []specs.Arch{arm64}, Kernels: Kernels{Kernel{4, 19}, Kernel{6, 18}}}, sample(t)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, w := build(t, c.o, c.r)
@@ -574,20 +575,25 @@ func TestReadProfile(t *testing.T) {
 
 // A row of the policy that no ABI has a number for would do nothing.
 func TestPolicyNamesExist(t *testing.T) {
-	var names []string
+	var allowed, refused []string
 	for _, row := range closure {
-		names = append(names, row.name)
+		allowed = append(allowed, row.name)
 	}
 	for _, row := range enosys {
-		names = append(names, row.name)
+		refused = append(refused, row.name)
+		if row.text == "" || row.source == "" {
+			t.Errorf("%s has no reason or no source", row.name)
+		}
 	}
-	for _, name := range names {
+	for _, name := range slices.Concat(allowed, refused) {
 		if !slices.ContainsFunc(ABIs(), func(abi specs.Arch) bool { _, ok := Number(abi, name); return ok }) {
 			t.Errorf("no ABI has %s", name)
 		}
 	}
-	if n := len(slices.Compact(slices.Sorted(slices.Values(names)))); n != len(names) {
-		t.Errorf("%d of %d names of the policy stand twice", len(names)-n, len(names))
+	for _, names := range [][]string{allowed, refused} {
+		if n := len(slices.Compact(slices.Sorted(slices.Values(names)))); n != len(names) {
+			t.Errorf("%d of %d names of the policy stand twice", len(names)-n, len(names))
+		}
 	}
 }
 

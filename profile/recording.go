@@ -180,17 +180,18 @@ func ReadRecording(from io.Reader) (*Recording, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read recording: %w", err)
 	}
-	var v struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &v); err != nil {
-		return nil, fmt.Errorf("recording is not whole JSON, record again: %w", err)
-	}
-	if v.Version != RecordingVersion {
-		return nil, fmt.Errorf("recording has version %d, this seccompgen reads version %d", v.Version, RecordingVersion)
-	}
 	var r Recording
-	if err := strictJSON(data, &r); err != nil {
+	if err := strictJSON(data, &r); err != nil || r.Version != RecordingVersion {
+		// Of a file of another version it is the version that the user should hear of.
+		var v struct {
+			Version int `json:"version"`
+		}
+		if err := json.Unmarshal(data, &v); err != nil {
+			return nil, fmt.Errorf("recording is not whole JSON, record again: %w", err)
+		}
+		if v.Version != RecordingVersion {
+			return nil, fmt.Errorf("recording has version %d, this seccompgen reads version %d", v.Version, RecordingVersion)
+		}
 		return nil, fmt.Errorf("decode recording: %w", err)
 	}
 	if err := r.check(); err != nil {

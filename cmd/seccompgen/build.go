@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
@@ -28,7 +31,9 @@ func buildCommand() *cli.Command {
 			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
 			&cli.StringFlag{Name: "args", Value: "auto", Usage: "`auto` allows some calls with the arguments that were seen only; off with any"},
 			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
-			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too, such as SCMP_ARCH_X86"},
+			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too (amd64,386,arm64,arm or SCMP_ARCH_...), with what the same program calls there"},
+			&cli.StringFlag{Name: "kernel", Usage: "allow what the same program calls on these `KERNELS`, such as 4.19..6.18"},
+			&cli.StringFlag{Name: "libseccomp", Usage: "name what this `VERSION` of libseccomp does not know (default: this host's)"},
 			&cli.StringFlag{Name: "for", Usage: "add what these `RUNTIMES` need to start a container, such as runc@1.1,crun (default: the runtime recorded)"},
 			&cli.BoolFlag{Name: "no-new-privileges", Usage: "with --for: containers will set no_new_privs (allowPrivilegeEscalation: false), and runtimes then need less"},
 			&cli.StringFlag{Name: "binary", Usage: "the workload's Go binary in `FILE`, for recordings that hold no analysis of it"},
@@ -64,16 +69,27 @@ func build(c *cli.Context) error {
 	}
 	if c.IsSet("arch") {
 		for arch := range strings.SplitSeq(c.String("arch"), ",") {
-			o.Arch = append(o.Arch, specs.Arch(arch))
+			a, err := profile.ParseArch(arch)
+			if err != nil {
+				return err
+			}
+			o.Arch = append(o.Arch, a)
 		}
 	}
-	var recordings []*profile.Recording
-	for _, path := range c.Args().Slice() {
-		r, err := readFile(path, profile.ReadRecording)
-		if err != nil {
+	if c.IsSet("kernel") {
+		var err error
+		if o.Kernels, err = profile.ParseKernels(c.String("kernel")); err != nil {
 			return err
 		}
-		recordings = append(recordings, r)
+	}
+	if c.IsSet("libseccomp") { // before anything is written
+		if _, _, err := profile.UnknownTo(c.String("libseccomp"), &specs.LinuxSeccomp{}); err != nil {
+			return err
+		}
+	}
+	recordings, err := readRecordings(c.Args().Slice())
+	if err != nil {
+		return err
 	}
 	if c.IsSet("binary") {
 		static, err := analyze(c.String("binary"))
@@ -108,22 +124,21 @@ func build(c *cli.Context) error {
 			return err
 		}
 	}
-	kinds := map[string]int{}
-	last := profile.Entry{}
-	for _, e := range why.Entries { // those of one call that differ in arguments follow each other
-		if e.ABI != last.ABI || e.Name != last.Name {
-			kinds[e.Reasons[0].Kind]++
-			kinds["argument"] += min(len(e.Args), 1)
-		}
-		last = e
-	}
-	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s), %d of them with some arguments only; %d answered with ENOSYS\n",
-		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["argument"], kinds["errno"])
+	kinds := countKinds(why)
+	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS\n",
+		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["portability"], kinds["argument"], kinds["errno"])
 	if n := len(why.Untested); n > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)\n", plural(n, "call"))
 	}
-	if unknown, _ := scmp.UnknownNames(p); len(unknown) > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here would deny what the profile allows\n", scmp.Version(), strings.Join(unknown, ", "))
+	if err := reportUnknown(c, p); err != nil {
+		return err
+	}
+	saved, unmeasured := profile.Savings(recordings, why, o)
+	if len(saved) > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: allowPrivilegeEscalation: false (noNewPrivileges) would save %s that only the runtime's start needs: %s\n", plural(len(saved), "call"), strings.Join(saved, ", "))
+	}
+	for _, name := range unmeasured {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: what noNewPrivileges would save under %s was not measured: make floors does\n", name)
 	}
 	for _, r := range recordings {
 		if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit > 0 }); i >= 0 {
@@ -132,6 +147,83 @@ func build(c *cli.Context) error {
 	}
 	for _, u := range why.Unknown {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: number %d of %s was called and has no name: the profile denies it\n", u.Nr, u.ABI)
+	}
+	return nil
+}
+
+// readRecordings reads many files at once: decoding them is nearly all of what build does.
+func readRecordings(paths []string) ([]*profile.Recording, error) {
+	recordings := make([]*profile.Recording, len(paths))
+	errs := make([]error, len(paths))
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var group sync.WaitGroup
+	for i, path := range paths {
+		slots <- struct{}{}
+		group.Go(func() {
+			recordings[i], errs[i] = readFile(path, profile.ReadRecording)
+			<-slots
+		})
+	}
+	group.Wait()
+	return recordings, cmp.Or(errs...)
+}
+
+// countKinds counts the calls by the most telling kind of reason that any ABI has for them, and those with conditions as
+// kind argument.
+func countKinds(why *profile.Why) map[string]int {
+	order := []string{"observed", "runtime", "closure", "portability", "errno"}
+	best, conditions := map[string]int{}, map[string]bool{}
+	for _, e := range why.Entries {
+		if len(e.Args) > 0 {
+			conditions[e.Name] = true
+		}
+		for _, r := range e.Reasons {
+			rank := slices.Index(order, r.Kind)
+			if old, ok := best[e.Name]; rank >= 0 && (!ok || rank < old) {
+				best[e.Name] = rank
+			}
+		}
+	}
+	kinds := map[string]int{"argument": len(conditions)}
+	for _, rank := range best {
+		kinds[order[rank]]++
+	}
+	return kinds
+}
+
+// reportUnknown names what runtimes would leave out of the profile, since their libseccomp does not know it.
+func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
+	say := func(whose string, allowed, others []string) {
+		if len(allowed) > 0 {
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s does not know %s: runtimes that use it deny what the profile allows\n", whose, strings.Join(allowed, ", "))
+		}
+		if len(others) > 0 {
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s does not know %s: runtimes that use it give the profile's default answer, not ENOSYS\n", whose, strings.Join(others, ", "))
+		}
+	}
+	if c.IsSet("libseccomp") {
+		version := c.String("libseccomp")
+		allowed, others, err := profile.UnknownTo(version, p)
+		if err != nil {
+			return err
+		}
+		say("libseccomp "+version, allowed, others)
+		return nil
+	}
+	// Of this host's, which need not be the target's, only what breaks the workload is worth a line.
+	allowed, _ := scmp.UnknownNames(p)
+	say("this host's libseccomp "+scmp.Version(), allowed, nil)
+	if !c.IsSet("for") {
+		return nil
+	}
+	for name := range strings.SplitSeq(c.String("for"), ",") {
+		if version, release := profile.ReleasedWith(name); version != "" {
+			allowed, others, err := profile.UnknownTo(version, p)
+			if err != nil {
+				return err
+			}
+			say("libseccomp "+version+", with which "+release+" was released,", allowed, others)
+		}
 	}
 	return nil
 }
