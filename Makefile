@@ -9,7 +9,7 @@ PACKAGES ?= ./...
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads mutations policies floors fresh
+.PHONY: help setup build demo test bench lint generate install workloads static mutations policies floors fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,13 +31,17 @@ test: ## install what tests need and run all of them (root; without root it says
 	@[ $$(id -u) = 0 ] || echo "test: not root: tests of eBPF and of containers are left out"
 	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m $(PACKAGES)
 
-bench: build ## measure the cost of a recorded call and of the hook, into docs/benchmarks.md (root)
+bench: build ## measure the cost of recording, of build and of the static analysis, into docs/benchmarks.md (root)
 	go run -tags seccomp ./tracer/bench -o bin/bench.md
 	go run -tags seccomp ./test/proof -overhead -o bin/overhead.md
-	cat bin/bench.md bin/overhead.md >docs/benchmarks.md
+	go run -tags seccomp ./test/proof -speed -o bin/speed.md
+	cat bin/bench.md bin/overhead.md bin/speed.md >docs/benchmarks.md
 
 workloads: build bin/runc ## prove record, build, verify on all workloads, into docs/workloads.md (root, about an hour)
 	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/workloads.md
+
+static: build ## compare what workloads call with what their machine code can call, into docs/workloads-static.md (root)
+	go run -tags seccomp ./test/proof -static -runs 1 -o docs/workloads-static.md
 
 mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root)
 	go run -tags seccomp ./test/proof -mutations -runs 10 -only encoding-json,flock -o docs/mutations.md
@@ -46,7 +50,7 @@ policies: build ## compare what the policies make of one run in 50 others, into 
 	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/policies.md
 
 floors: build bin/runc ## measure what the runtimes need under a filter, into profile/floors.json (root; RUNTIMES=...)
-	go run -tags seccomp ./test/proof -floors -runs 150 -runtimes $(RUNTIMES) -o profile/floors.json
+	go run -tags seccomp ./test/proof -floors -runs 300 -runtimes $(RUNTIMES) -o profile/floors.json
 
 fresh: ## run the two commands of the README in a new Debian tree (root)
 	scripts/fresh

@@ -56,7 +56,7 @@ func main() {
 func run(ctx context.Context) error {
 	p := &proof{}
 	var list, only, runtimes, output string
-	var mutate, policies, overhead, floors bool
+	var mutate, policies, overhead, floors, speed, static bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
@@ -67,6 +67,8 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&policies, "policies", false, "compare the policies on what follows one recorded run instead")
 	flag.BoolVar(&overhead, "overhead", false, "compare record with a plain run instead")
 	flag.BoolVar(&floors, "floors", false, "measure what the runtimes' own init needs instead, as JSON")
+	flag.BoolVar(&speed, "speed", false, "measure build and the static analysis instead")
+	flag.BoolVar(&static, "static", false, "compare what was recorded with what the machine code can call instead")
 	flag.Parse()
 	p.runtimes = strings.Split(runtimes, ",")
 	data, err := os.ReadFile(list)
@@ -94,6 +96,12 @@ func run(ctx context.Context) error {
 	switch {
 	case floors:
 		prove = p.floors
+	case speed:
+		prove = p.speed
+		p.head(speedIntro)
+	case static:
+		prove = p.static
+		p.head(staticIntro)
 	case overhead:
 		prove = p.overhead
 		p.head(overheadIntro)
