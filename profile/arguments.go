@@ -174,9 +174,9 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 			c.widen("those of the runtime's own call are not known")
 		}
 		for _, r := range reasons {
-			switch r.Kind {
-			case "observed", "runtime":
-			case "closure":
+			switch {
+			case r.Kind == "observed" || r.Kind == "runtime" || strings.HasPrefix(r.Text, sameCall):
+			case r.Kind == "closure":
 				c.addClosure(t.name)
 			default:
 				if !same[t] {

@@ -121,6 +121,9 @@ func portable(recordings []*Recording, allowed map[target][]Reason, o BuildOptio
 	return add, same, nil
 }
 
+// sameCall begins the reason of a call that another ABI has too: what was seen of its arguments there holds here.
+const sameCall = "the same call as on "
+
 // walk follows the table from one call to all that is made in place of it on one ABI.
 type walk struct {
 	from    target
@@ -137,7 +140,7 @@ func (w *walk) follow(call string) {
 	}
 	w.seen = append(w.seen, call)
 	if w.abi != w.from.abi && call == w.from.name && !w.replaced(call) {
-		w.put(call, "the same call as on "+string(w.from.abi))
+		w.put(call, sameCall+string(w.from.abi))
 	}
 	for _, group := range allAlternates {
 		if group.code&w.code == 0 || group.abis != nil && !slices.Contains(group.abis, w.abi) {

@@ -390,6 +390,8 @@ func TestConditions(t *testing.T) {
 		"namespaces":                         {call: "clone", args: [6]uint64{0x20011}, allow: true},
 		"other namespaces":                   {call: "clone", args: [6]uint64{0x10000011}},
 		"clone3 takes the flags too":         {more: call(t, PhaseWorkload, x64, "clone3"), call: "clone", args: [6]uint64{0x10000011}, allow: true},
+		"on another ABI":                     {set: func(o *BuildOptions) { o.Arch = []specs.Arch{specs.ArchAARCH64} }, abi: specs.ArchAARCH64, call: "socket", args: [6]uint64{2, 2, 0}},
+		"seen, on another ABI":               {set: func(o *BuildOptions) { o.Arch = []specs.Arch{specs.ArchAARCH64} }, abi: specs.ArchAARCH64, call: "socket", args: [6]uint64{2, 1, 0}, allow: true},
 		"hidden by a pointer":                {more: call(t, PhaseWorkload, i386, "mmap"), call: "mmap", args: [6]uint64{0, 0, 7}, allow: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -402,8 +404,12 @@ func TestConditions(t *testing.T) {
 				c.set(&o)
 			}
 			p, _ := build(t, o, arguments(t, more...))
-			nr, _ := Number(x64, c.call)
-			got := Resolve(p).Decide(x64, nr, c.args)
+			abi := x64
+			if c.abi != "" {
+				abi = c.abi
+			}
+			nr, _ := Number(abi, c.call)
+			got := Resolve(p).Decide(abi, nr, c.args)
 			if allowed := got.Action == specs.ActAllow; allowed != c.allow {
 				t.Errorf("%s %#x: %s", c.call, c.args, got)
 			}
