@@ -141,6 +141,9 @@ func build(c *cli.Context) error {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: what noNewPrivileges would save under %s was not measured: make floors does\n", name)
 	}
 	for _, r := range recordings {
+		if len(r.Runs) > 1 {
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s, %s: %s\n", r.ID, plural(len(r.Runs), "run"), profile.Saturate(r))
+		}
 		if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit > 0 }); i >= 0 {
 			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s: the workload exited with %d: calls that come after its failure are not in the profile\n", r.ID, r.Runs[i].Exit)
 		}

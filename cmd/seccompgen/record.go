@@ -20,7 +20,9 @@ func recordCommand() *cli.Command {
 		Usage:     "run a package's tests, a bundle or a command in a container and record every system call",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
 		Flags: append(workloadFlags(),
-			&cli.StringFlag{Name: "o", Value: "recording.json", Usage: "write the recording to `FILE`; - is standard output"}),
+			&cli.StringFlag{Name: "o", Value: "recording.json", Usage: "write the recording to `FILE`; - is standard output"},
+			&cli.BoolFlag{Name: "until-saturated", Usage: "repeat until the estimated chance that the next run shows a new call is below --chance; --runs is then the most (default: 100)"},
+			&cli.Float64Flag{Name: "chance", Value: 0.05, Usage: "with --until-saturated: stop below `P`, reckoned as (runs that alone hold a call + 1) / (runs + 2); 0.05 takes 19 runs or more"}),
 		Action: record,
 	}
 }
@@ -29,11 +31,18 @@ func record(c *cli.Context) (err error) {
 	if err := checkOutput(c.String("o")); err != nil {
 		return err
 	}
+	until := c.Bool("until-saturated")
+	if p := c.Float64("chance"); c.IsSet("chance") && (!until || p <= 0 || p >= 1) {
+		return fmt.Errorf("--chance %g: it goes with --until-saturated, and lies between 0 and 1", p)
+	}
 	w, err := openWorkload(c)
 	if err != nil {
 		return interrupted(c.Context, err)
 	}
 	defer func() { err = interrupted(c.Context, errors.Join(err, w.session.Close())) }()
+	if until && !c.IsSet("runs") {
+		w.runs = mostRuns
+	}
 	w.run.Seccomp = container.AllowAll()
 	var static *profile.Static
 	if w.bundle.Binary != "" {
@@ -42,6 +51,7 @@ func record(c *cli.Context) (err error) {
 		}
 	}
 	var all *profile.Recording
+	saturated := false
 	for i := range w.runs {
 		r, err := w.session.Run(c.Context, w.bundle, w.run)
 		if err != nil {
@@ -66,6 +76,12 @@ func record(c *cli.Context) (err error) {
 			fmt.Fprintf(c.App.ErrWriter, "seccompgen: run %d of %d: %s, %d new, %.1f s\n",
 				i+1, w.runs, plural(len(r.Syscalls), "call"), len(all.Syscalls)-before, r.Runs[0].Seconds)
 		}
+		if saturated = until && i > 0 && profile.Saturate(all).All.Chance < c.Float64("chance"); saturated {
+			break
+		}
+	}
+	if until && !saturated {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: not saturated after %s: give more --runs, or a higher --chance\n", plural(w.runs, "run"))
 	}
 	if err := writeOutput(c.App.Writer, c.String("o"), all.Write); err != nil {
 		return err
@@ -73,6 +89,9 @@ func record(c *cli.Context) (err error) {
 	describe(c.App.ErrWriter, all, c.String("o"))
 	return nil
 }
+
+// mostRuns bounds --until-saturated where --runs does not.
+const mostRuns = 100
 
 // describe says what a recording holds, and what it does not.
 func describe(to io.Writer, r *profile.Recording, path string) {
@@ -92,6 +111,9 @@ func describe(to io.Writer, r *profile.Recording, path string) {
 	}
 	fmt.Fprintf(to, "seccompgen: %s in %s under %s %s (%s): %s\n",
 		plural(len(r.Syscalls), "call"), plural(len(r.Runs), "run"), r.Runtime.Name, r.Runtime.Version, strings.Join(parts, ", "), state)
+	if len(r.Runs) > 1 {
+		fmt.Fprintf(to, "seccompgen: %s\n", profile.Saturate(r))
+	}
 	if len(r.Tests) > 0 {
 		results := map[string]int{}
 		for _, result := range r.Tests {
