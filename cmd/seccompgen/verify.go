@@ -24,7 +24,7 @@ func verifyCommand() *cli.Command {
 		Name:      "verify",
 		Usage:     "run the workload under a profile: zero denials and the same test results, or who was denied what",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
-		Flags: append(workloadFlags(),
+		Flags: append(append(workloadFlags(), reportFlags()...),
 			&cli.StringFlag{Name: "profile", Usage: "the profile to verify, runtime-spec linux.seccomp, in `FILE`"},
 			&cli.StringFlag{Name: "recording", Usage: "compare test results with those in `FILE` (default: a control run without the profile)"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
@@ -46,6 +46,10 @@ func verifyAction(c *cli.Context) (err error) {
 		if o.Recorded, err = readFile(c.String("recording"), profile.ReadRecording); err != nil {
 			return err
 		}
+	}
+	reports, err := openReports(c, p, o.Recorded)
+	if err != nil {
+		return err
 	}
 	w, err := openWorkload(c)
 	if err != nil {
@@ -69,6 +73,9 @@ func verifyAction(c *cli.Context) (err error) {
 	}
 	r, err := verify.Verify(c.Context, w.session, w.bundle, p, o)
 	if err != nil {
+		return err
+	}
+	if err := reports.write(r, w.bundle.Spec); err != nil {
 		return err
 	}
 	if c.Bool("json") {

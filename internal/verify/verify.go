@@ -73,6 +73,7 @@ type Denial struct {
 	Process string        `json:"process"`
 	Caller  string        `json:"caller,omitempty"` // the function that made the call
 	Test    string        `json:"test,omitempty"`   // the test that it ran in
+	Stack   []string      `json:"stack,omitempty"`  // functions, innermost first
 	Count   uint64        `json:"count"`
 	Order   int           `json:"order"` // 1 is the first kind of denial in its run: later ones may follow from it
 }
@@ -176,7 +177,7 @@ func (r *Report) add(run int, rec, baseline *profile.Recording) {
 		}
 		if len(c.Callers) > 0 {
 			who := c.Callers[0]
-			d.Process, d.Caller, d.Test = who.Comm, who.Function(), who.Test
+			d.Process, d.Caller, d.Test, d.Stack = who.Comm, who.Function(), who.Test, who.Stack
 		}
 		r.Denials = append(r.Denials, d)
 	}

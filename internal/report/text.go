@@ -1,0 +1,129 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/internal/verify"
+	"github.com/seccompgen/seccompgen/profile"
+)
+
+// answer says how a call was refused.
+func answer(d verify.Denial) string {
+	switch d.Action {
+	case "errno":
+		if name := unix.ErrnoName(unix.Errno(d.Errno)); name != "" {
+			return name
+		}
+		return fmt.Sprintf("errno %d", d.Errno)
+	case "trap":
+		return "SIGSYS"
+	}
+	return "killed"
+}
+
+// arguments prints the registers up to the last that is not zero.
+func arguments(d verify.Denial) string {
+	n := len(d.Args)
+	for n > 0 && d.Args[n-1] == 0 {
+		n--
+	}
+	var parts []string
+	for _, a := range d.Args[:n] {
+		parts = append(parts, fmt.Sprintf("%#x", a))
+	}
+	return strings.Join(parts, " ")
+}
+
+func percent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
+
+// confidence says in a sentence what the recording lets expect.
+func confidence(s *profile.Saturation) string {
+	if s.All == nil {
+		return "The profile rests on one recorded run, which says nothing of the next one: record with --runs or --until-saturated."
+	}
+	return fmt.Sprintf("%d runs were recorded. The chance that one more shows a call that a profile of the policy robust would lack is estimated at %s; of any new call, at %s.",
+		s.Runs, percent(s.Beyond.Chance), percent(s.All.Chance))
+}
+
+// most is how many rows of a table a pull request's comment has room for.
+const most = 20
+
+// Markdown writes a comment for a pull request.
+func (d *Document) Markdown(to io.Writer) error {
+	var b bytes.Buffer
+	subject := ""
+	if t := d.title(); t != "" {
+		subject = " of " + code(t)
+	}
+	fmt.Fprintf(&b, "### seccomp profile%s: %s\n\n%s.\n", subject, d.Verdict, code(d.Reason))
+	if d.Docker != nil {
+		fmt.Fprintf(&b, "\n%s allowed, %d fewer than the %d of Docker's default profile; of those, %s well known for attacks.\n",
+			plural(d.Docker.Allowed, "call"), d.Docker.Other-d.Docker.Allowed, d.Docker.Other, plural(len(d.Docker.Closed), "call"))
+	}
+	if len(d.Denials) > 0 {
+		b.WriteString("\n#### Denials\n\n| call | ABI | arguments | answer | process | caller | test | count |\n|---|---|---|---|---|---|---|---|\n")
+		for _, x := range d.Denials[:min(len(d.Denials), most)] {
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d |\n", code(callName(x)), abi(x.ABI), code(arguments(x)), answer(x), code(x.Process), code(x.Caller), code(x.Test), x.Count)
+		}
+		more(&b, len(d.Denials))
+	}
+	if len(d.Tests) > 0 {
+		b.WriteString("\n#### Tests with another result\n\n| test | without | with the profile |\n|---|---|---|\n")
+		for _, t := range d.Tests[:min(len(d.Tests), most)] {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", code(t.Name), code(t.Recorded), code(t.Verified))
+		}
+		more(&b, len(d.Tests))
+	}
+	if d.Saturation != nil {
+		fmt.Fprintf(&b, "\n%s\n", confidence(d.Saturation))
+	}
+	if n := len(d.Untested); n > 0 {
+		var names []string
+		for _, u := range d.Untested {
+			names = append(names, code(u.Name))
+		}
+		fmt.Fprintf(&b, "\n<details><summary>%s reachable and untested: the program can make them, no run did, they are refused</summary>\n\n%s\n\n</details>\n", plural(n, "call"), strings.Join(names, ", "))
+	}
+	_, err := to.Write(b.Bytes())
+	return err
+}
+
+func more(b *bytes.Buffer, n int) {
+	if n > most {
+		fmt.Fprintf(b, "\nand %d more.\n", n-most)
+	}
+}
+
+// code keeps any text on its line and in its cell as a code span, where Markdown has no meaning: no tags, links or mentions.
+func code(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\ufffd"))
+	if strings.TrimSpace(text) == "" {
+		return "–"
+	}
+	// A table splits its rows before it looks at code spans, and takes two backslashes for one.
+	text = strings.NewReplacer(`\|`, `\ \|`, `|`, `\|`).Replace(text)
+	longest, run := 0, 0
+	for _, r := range text {
+		if r == '`' {
+			run++
+			longest = max(longest, run)
+		} else {
+			run = 0
+		}
+	}
+	fence := strings.Repeat("`", longest+1)
+	if longest > 0 {
+		text = " " + text + " "
+	}
+	return fence + text + fence
+}
