@@ -103,11 +103,15 @@ func groups(c *profile.Comparison, closed bool) []group {
 	return all
 }
 
-// heatMap is the calls by the tests that were the first to make them.
+// heatMap is the calls by the tests that were the first to make them, in parts that fit on paper.
 type heatMap struct {
-	Calls   []string
-	Rows    []heatRow
+	Parts   []heatPart
 	Outside []string // calls that no test was the first to make
+}
+
+type heatPart struct {
+	Calls []string
+	Rows  []heatRow
 }
 
 type heatRow struct {
@@ -119,6 +123,9 @@ type heatCell struct {
 	Runs  int // 0: not the first in any run
 	Level int // 1 to 4, by the share of the runs that made the call
 }
+
+// columns is how many calls fit side by side.
+const columns = 20
 
 func (d *Document) heatMap() *heatMap {
 	if d.Recording == nil {
@@ -134,26 +141,31 @@ func (d *Document) heatMap() *heatMap {
 		}
 		return s.Name
 	}
-	m := &heatMap{}
+	var calls []string
 	for _, s := range d.Sightings {
 		if s.Test != "" {
-			m.Calls = append(m.Calls, label(s))
+			calls = append(calls, label(s))
 		}
 	}
-	slices.Sort(m.Calls)
-	m.Calls = slices.Compact(m.Calls)
+	slices.Sort(calls)
+	calls = slices.Compact(calls)
+	m := &heatMap{}
+	for part := range slices.Chunk(calls, columns) {
+		m.Parts = append(m.Parts, heatPart{Calls: part})
+	}
 	for _, s := range d.Sightings {
-		at, inTest := slices.BinarySearch(m.Calls, label(s))
+		at, inTest := slices.BinarySearch(calls, label(s))
 		if s.Test == "" {
 			if !inTest {
 				m.Outside = append(m.Outside, label(s))
 			}
 			continue
 		}
-		if n := len(m.Rows); n == 0 || m.Rows[n-1].Test != s.Test {
-			m.Rows = append(m.Rows, heatRow{s.Test, make([]heatCell, len(m.Calls))})
+		part := &m.Parts[at/columns]
+		if n := len(part.Rows); n == 0 || part.Rows[n-1].Test != s.Test {
+			part.Rows = append(part.Rows, heatRow{s.Test, make([]heatCell, len(part.Calls))})
 		}
-		m.Rows[len(m.Rows)-1].Cells[at] = heatCell{s.Runs, 1 + min(3, 4*s.Runs/(d.Recording.Runs+1))}
+		part.Rows[len(part.Rows)-1].Cells[at%columns] = heatCell{s.Runs, 1 + min(3, 4*s.Runs/(d.Recording.Runs+1))}
 	}
 	return m
 }
@@ -163,6 +175,7 @@ type curve struct {
 	Line           string // of points
 	Last           point
 	Total          float64 // height of the line of the estimated total
+	Dashed         bool    // the total is near enough to be drawn
 	TotalText      string
 	Right, Bottom  float64
 	Left, Top      float64
@@ -184,7 +197,11 @@ func (d *Document) curve() *curve {
 	}
 	e := d.Saturation.All
 	c := &curve{Width: 640, Height: 260, Left: 48, Top: 16, Right: 624, Bottom: 216, TotalText: fmt.Sprintf("%.1f", e.Total)}
-	low, high := math.Floor(e.Curve[0])-1, math.Ceil(e.Total)+1
+	c.Dashed = e.Total <= 2*float64(e.Calls)
+	low, high := math.Floor(e.Curve[0])-1, float64(e.Calls)+1
+	if c.Dashed {
+		high = math.Ceil(e.Total) + 1
+	}
 	step := math.Max(1, math.Ceil((high-low)/5))
 	low = math.Max(0, math.Floor(low/step)*step)
 	high = low + step*math.Ceil((high-low)/step)

@@ -62,8 +62,8 @@ func (d *Document) Markdown(to io.Writer) error {
 	}
 	fmt.Fprintf(&b, "### seccomp profile%s: %s\n\n%s.\n", subject, d.Verdict, code(d.Reason))
 	if d.Docker != nil {
-		fmt.Fprintf(&b, "\n%s allowed, %d fewer than the %d of Docker's default profile; of those, %s well known for attacks.\n",
-			plural(d.Docker.Allowed, "call"), d.Docker.Other-d.Docker.Allowed, d.Docker.Other, plural(len(d.Docker.Closed), "call"))
+		fmt.Fprintf(&b, "\n%s allowed; Docker's default profile allows %d. It closes %s of those that are well known from attacks, and leaves %d open.\n",
+			plural(d.Docker.Allowed, "call"), d.Docker.Other, plural(len(d.Docker.Closed), "call"), len(d.Docker.Open))
 	}
 	if len(d.Denials) > 0 {
 		b.WriteString("\n#### Denials\n\n| call | ABI | arguments | answer | process | caller | test | count |\n|---|---|---|---|---|---|---|---|\n")
