@@ -155,3 +155,47 @@ func TestChance(t *testing.T) {
 		}
 	}
 }
+
+// TestStopping plays record --until-saturated: after it has stopped, the next run must show a new call about as rarely as it
+// says, though stopping at the first good moment favours luck.
+func TestStopping(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const trials, enough, most = 400, 0.05, 200
+	for _, w := range []struct {
+		calls int
+		p     float64 // of each in each run
+	}{{1, 0.01}, {1, 0.05}, {3, 0.02}, {8, 0.02}, {8, 0.05}, {5, 0.1}} {
+		came, runs := 0.0, 0.0
+		for range trials {
+			seen := make([]map[string]bool, w.calls)
+			run := func(m int) (fresh bool) {
+				for i := range seen {
+					if rng.Float64() < w.p {
+						fresh = fresh || seen[i] == nil
+						if seen[i] == nil {
+							seen[i] = map[string]bool{}
+						}
+						seen[i][fmt.Sprint(m)] = true
+					}
+				}
+				return fresh
+			}
+			run(1)
+			m := 2
+			for ; m <= most; m++ {
+				run(m)
+				if estimate(slices.DeleteFunc(slices.Clone(seen), func(in map[string]bool) bool { return in == nil }), m).Chance < enough {
+					break
+				}
+			}
+			runs += float64(m) / trials
+			if run(m + 1) {
+				came += 1.0 / trials
+			}
+		}
+		t.Logf("%d calls, each in %.0f %% of runs: stopped after %.0f runs, and the next showed a new call in %.1f %%", w.calls, 100*w.p, runs, 100*came)
+		if came > enough+0.04 {
+			t.Errorf("%d calls, each in %.0f %% of runs: a new call came in %.1f %%", w.calls, 100*w.p, 100*came)
+		}
+	}
+}

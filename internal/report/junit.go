@@ -66,7 +66,7 @@ func (d *Document) JUnit(to io.Writer) error {
 		for _, x := range d.Denials {
 			if x.Run == i+1 {
 				name := fmt.Sprintf("%s (%s, %s)", callName(x), abi(x.ABI), answer(x))
-				s.add("denials", name, "denied", fmt.Sprintf("%s was denied %d times", callName(x), x.Count), denialText(x))
+				s.add("denials", name, "denied", fmt.Sprintf("%s was denied %s", callName(x), plural(int(x.Count), "time")), denialText(x))
 			}
 		}
 		if len(s.Cases) == 0 {
