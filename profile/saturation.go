@@ -13,9 +13,16 @@ import (
 // the runs. A call counts once in a run, whatever its phase: a profile lists it or does not.
 type Saturation struct {
 	Runs   int         `json:"runs"`
+	PerRun []RunCalls  `json:"perRun"`
 	Calls  []Frequency `json:"calls"`            // every call, the rarest first
 	All    *Estimate   `json:"all,omitempty"`    // over all calls; nil if there is one run only, which tells nothing of the next
 	Beyond *Estimate   `json:"beyond,omitempty"` // over the calls that the policy robust does not add unseen
+}
+
+// RunCalls is how many distinct calls a run made.
+type RunCalls struct {
+	ID    string `json:"id"`
+	Calls int    `json:"calls"`
 }
 
 // Frequency is in how many of the runs a call was seen.
@@ -75,7 +82,7 @@ func Saturate(r *Recording) *Saturation {
 		abis = append(abis, s.ABI)
 	}
 	added := additions([]*Recording{r}, sortABIs(abis))
-	s := &Saturation{Runs: len(r.Runs), Calls: []Frequency{}}
+	s := &Saturation{Runs: len(r.Runs), PerRun: []RunCalls{}, Calls: []Frequency{}}
 	var all, beyond []map[string]bool
 	for c, runs := range in {
 		name := Name(c.abi, c.nr)
@@ -88,6 +95,15 @@ func Saturate(r *Recording) *Saturation {
 	slices.SortFunc(s.Calls, func(a, b Frequency) int {
 		return cmp.Or(cmp.Compare(a.Runs, b.Runs), cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr))
 	})
+	for _, run := range r.Runs {
+		n := 0
+		for _, runs := range all {
+			if runs[run.ID] {
+				n++
+			}
+		}
+		s.PerRun = append(s.PerRun, RunCalls{run.ID, n})
+	}
 	if s.Runs > 1 {
 		s.All, s.Beyond = estimate(all, s.Runs), estimate(beyond, s.Runs)
 	}

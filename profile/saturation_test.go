@@ -48,6 +48,9 @@ func TestSaturate(t *testing.T) {
 	if diff := cmp.Diff(want, s.All); diff != "" {
 		t.Error(diff)
 	}
+	if diff := cmp.Diff([]RunCalls{{"1", 2}, {"2", 3}, {"3", 2}, {"4", 2}}, s.PerRun); diff != "" {
+		t.Error(diff)
+	}
 	var names []string
 	for _, f := range s.Calls {
 		names = append(names, fmt.Sprintf("%s %d", f.Name, f.Runs))

@@ -26,8 +26,13 @@ import (
 // browser starts a headless Chromium without a network, and collects what the pages say or ask for.
 func browser(t *testing.T) (context.Context, func() []string) {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
+	var path string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil && path == "" {
+			path = found
+		}
+	}
+	if path == "" {
 		t.Skip("SKIPPED: needs chromium: scripts/setup test installs it")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // t.Context() would end before the browser is closed
@@ -45,7 +50,7 @@ func browser(t *testing.T) (context.Context, func() []string) {
 	})
 	var mu sync.Mutex
 	var said []string
-	err = chromedp.Listen(ctx, func(event any) {
+	err := chromedp.Listen(ctx, func(event any) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch e := event.(type) {

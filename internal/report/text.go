@@ -46,8 +46,16 @@ func confidence(s *profile.Saturation) string {
 	if s.All == nil {
 		return "The profile rests on one recorded run, which says nothing of the next one: record with --runs or --until-saturated."
 	}
-	return fmt.Sprintf("%d runs were recorded. The chance that one more shows a call that a profile of the policy robust would lack is estimated at %s; of any new call, at %s.",
-		s.Runs, percent(s.Beyond.Chance), percent(s.All.Chance))
+	least, most := s.PerRun[0].Calls, 0
+	for _, run := range s.PerRun {
+		least, most = min(least, run.Calls), max(most, run.Calls)
+	}
+	each := fmt.Sprint(most)
+	if least < most {
+		each = fmt.Sprintf("%d to %d", least, most)
+	}
+	return fmt.Sprintf("%d runs were recorded, of %s distinct calls each. The chance that one more shows a call that a profile of the policy robust would lack is estimated at %s; of any new call, at %s.",
+		s.Runs, each, percent(s.Beyond.Chance), percent(s.All.Chance))
 }
 
 // most is how many rows of a table a pull request's comment has room for.
