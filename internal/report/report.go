@@ -1,6 +1,6 @@
 // Package report writes the outcome of a verification for people and for machines: one HTML file that needs nothing
-// else, JSON, JUnit's XML, and Markdown for a pull request. The same inputs give the same bytes: no clock, no host, no
-// path is in them. All that a test or a program can choose, such as its name, is escaped.
+// else, JSON, JUnit's XML, and Markdown for a pull request. The same inputs give the same bytes: neither a clock nor a host name
+// is in them. All that a test or a program can choose, such as its name, is escaped.
 package report
 
 import (
