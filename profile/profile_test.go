@@ -517,8 +517,13 @@ func TestFloors(t *testing.T) {
 		full, asked string
 		want        bool
 	}{
-		{"1.1.5+ds1", "", true}, {"1.1.5+ds1", "1.1", true}, {"1.1.5+ds1", "1.1.5", true}, {"1.1.5+ds1", "1.1.5+ds1", true},
-		{"1.15.0", "1.1", false}, {"1.1.5", "1.2", false}, {"1.1.5", "1.1.5.1", false},
+		{"1.1.5+ds1", "", true},
+		{"1.1.5+ds1", "1.1", true},
+		{"1.1.5+ds1", "1.1.5", true},
+		{"1.1.5+ds1", "1.1.5+ds1", true},
+		{"1.15.0", "1.1", false},
+		{"1.1.5", "1.2", false},
+		{"1.1.5", "1.1.5.1", false},
 	} {
 		if got := versionMatches(c.full, c.asked); got != c.want {
 			t.Errorf("version %s for %s: %t", c.full, c.asked, got)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -156,6 +157,7 @@ func build(c *cli.Context) error {
 
 // readRecordings reads many files at once: decoding them is nearly all of what build does.
 func readRecordings(paths []string) ([]*profile.Recording, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // and what it throws away is not worth the time
 	recordings := make([]*profile.Recording, len(paths))
 	errs := make([]error, len(paths))
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
