@@ -175,7 +175,8 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 		}
 		for _, r := range reasons {
 			switch {
-			case r.Kind == "observed" || r.Kind == "runtime" || strings.HasPrefix(r.Text, sameCall):
+			case r.Kind == "observed" || r.Kind == "runtime":
+			case strings.HasPrefix(r.Text, sameCall) && (same[t] || t.name != "ioctl"): // whose requests hold the size of what is passed
 			case r.Kind == "closure":
 				c.addClosure(t.name)
 			default:

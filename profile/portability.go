@@ -71,8 +71,8 @@ func ParseArch(name string) (specs.Arch, error) {
 }
 
 // portable returns what the same program calls on the ABIs and kernels that were asked for, in place of the calls that are
-// allowed since they were seen or since its runtime makes them. Those in same are made there with the same arguments: 64-bit
-// ABIs have the same values for flags and commands.
+// allowed since they were seen or since its runtime makes them. Those in same have the same arguments there in every bit:
+// what they point to is as large on all 64-bit ABIs.
 func portable(recordings []*Recording, allowed map[target][]Reason, o BuildOptions) (add map[target][]Reason, same map[target]bool, err error) {
 	add, same = map[target][]Reason{}, map[target]bool{}
 	if len(o.Arch) == 0 && o.Kernels == (Kernels{}) {

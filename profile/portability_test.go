@@ -89,6 +89,25 @@ func TestPortable(t *testing.T) {
 	}
 }
 
+// The same call keeps the conditions that were seen, but for ioctl's requests, in which a 32-bit ABI has other sizes.
+func TestPortableArguments(t *testing.T) {
+	for _, c := range []struct {
+		call string
+		abi  specs.Arch
+		keep bool
+	}{{"ioctl", arm64, true}, {"ioctl", i386, false}, {"prctl", arm64, true}, {"prctl", i386, true}} {
+		r := goRecording(t, true, c.call)
+		nr, _ := Number(x64, c.call)
+		masks := ArgumentMasks(x64, nr)
+		r.Syscalls[0].Args = NewArguments(masks, [][]uint32{{0, 0x80086601 & masks[len(masks)-1]}}, false)
+		p, _ := build(t, BuildOptions{Policy: PolicyExact, Arch: []specs.Arch{c.abi}}, r)
+		i := slices.IndexFunc(p.Syscalls, func(s specs.LinuxSyscall) bool { return slices.Contains(s.Names, c.call) })
+		if i < 0 || (len(p.Syscalls[i].Args) > 0) != c.keep {
+			t.Errorf("%s for %s: %+v", c.call, c.abi, p.Syscalls)
+		}
+	}
+}
+
 // What a call hides cannot be told elsewhere.
 func TestPortableRefuses(t *testing.T) {
 	r := recording(t, "a", call(t, PhaseWorkload, i386, "socketcall"))
