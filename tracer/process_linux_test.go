@@ -268,7 +268,7 @@ func TestAgainstStrace(t *testing.T) {
 				t.Fatal(err)
 			}
 			must, may := straced(string(text))
-			for _, name := range strings.Fields(r.Workload) {
+			for name := range strings.FieldsSeq(r.Workload) {
 				if slices.Contains(may, name) {
 					must = append(must, name)
 				}

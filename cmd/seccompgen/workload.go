@@ -190,7 +190,7 @@ func unstopped(err error) error {
 	if !stopped(err) {
 		return err
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
 	case interface{ Unwrap() error }:
 		return unstopped(e.Unwrap())
 	case interface{ Unwrap() []error }:

@@ -148,13 +148,22 @@ var implied = []struct {
 	numbers map[string]int
 	why     why
 }{
-	{"runtime.vgetrandom", map[string]int{ABIX8664: 318, ABIAArch64: 278},
-		why{VDSO, "the vDSO gets fresh randomness from the kernel from time to time"}},
+	{
+		"runtime.vgetrandom",
+		map[string]int{ABIX8664: 318, ABIAArch64: 278},
+		why{VDSO, "the vDSO gets fresh randomness from the kernel from time to time"},
+	},
 	// amd64 and 386 bring their own instruction for it.
-	{"runtime.rt_sigaction", map[string]int{ABIAArch64: 139},
-		why{Signals, "a signal handler returns through the vDSO, as after each preemption"}},
-	{"", map[string]int{ABIX8664: 219, ABIX86: 0, ABIAArch64: 128},
-		why{Restart, "the kernel takes up an interrupted sleep again in the name of the process"}},
+	{
+		"runtime.rt_sigaction",
+		map[string]int{ABIAArch64: 139},
+		why{Signals, "a signal handler returns through the vDSO, as after each preemption"},
+	},
+	{
+		"",
+		map[string]int{ABIX8664: 219, ABIX86: 0, ABIAArch64: 128},
+		why{Restart, "the kernel takes up an interrupted sleep again in the name of the process"},
+	},
 }
 
 // vdsoFuncs names the functions that [Reach].VDSO reports.

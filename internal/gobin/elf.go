@@ -106,8 +106,10 @@ func newProgram(ef *elf.File) (*program, error) {
 		if s.Addr+s.Size < s.Addr {
 			return nil, fmt.Errorf("section %s: bounds overflow", s.Name)
 		}
-		sec := &section{name: s.Name, addr: s.Addr, size: s.Size,
-			exec: s.Flags&elf.SHF_EXECINSTR != 0, write: s.Flags&elf.SHF_WRITE != 0 && !strings.HasPrefix(s.Name, ".data.rel.ro")}
+		sec := &section{
+			name: s.Name, addr: s.Addr, size: s.Size,
+			exec: s.Flags&elf.SHF_EXECINSTR != 0, write: s.Flags&elf.SHF_WRITE != 0 && !strings.HasPrefix(s.Name, ".data.rel.ro"),
+		}
 		if s.Type != elf.SHT_NOBITS {
 			data, err := s.Data()
 			if err != nil {

@@ -259,8 +259,8 @@ func (a *flow) run(f *fn) {
 	start.regs[sp] = one(frame, 0)
 
 	at := make(map[uint64]int, len(code)) // the first step of each instruction
-	for i := len(code) - 1; i >= 0; i-- {
-		at[code[i].pc] = i
+	for i, c := range slices.Backward(code) {
+		at[c.pc] = i
 	}
 	in := make([]*state, len(code))
 	leader := make([]bool, len(code)+1)

@@ -2,6 +2,7 @@ package gobin
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/arch/x86/x86asm"
 )
@@ -167,7 +168,7 @@ func (m x86) vectorLen(code []byte) int {
 		return 0
 	}
 	if n+6 > len(code) {
-		code = append(code[:len(code):len(code)], make([]byte, 6)...)
+		code = append(slices.Clip(code), make([]byte, 6)...)
 	}
 	prefix, next := code[n], code[n+1]
 	if m.mode == 32 && next < 0xc0 {
