@@ -69,6 +69,7 @@ generate: ## compile the BPF objects anew, with Debian's clang
 install: build ## install below PREFIX
 	install -D -m 755 bin/seccompgen $(DESTDIR)$(PREFIX)/bin/seccompgen
 	install -D -m 755 bin/oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/oci-hook
+	for engine in podman crio; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/seccompgen/hooks.d/$$engine hooks.d/$$engine/*.json; done
 
 bin/runc: # the second runtime of the tests
 	GOBIN=$(CURDIR)/bin go install -tags seccomp github.com/opencontainers/runc@$(RUNC_VERSION)
