@@ -11,6 +11,7 @@
 package tracer
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -37,6 +38,8 @@ type Options struct {
 	Init bool `json:"init,omitempty"`
 	// Output is where the hook writes the recording; kept for the user who collects it by hand.
 	Output string `json:"output,omitempty"`
+	// Hook is what the hook notes for whoever collects in its place.
+	Hook json.RawMessage `json:"hook,omitempty"`
 	// Header holds what the recording says of itself: runtime, workload, noNewPrivileges.
 	Header profile.Recording `json:"header"`
 }

@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/hook"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
@@ -20,8 +22,10 @@ func statusCommand() *cli.Command {
 		Usage:     "show recordings under way and what a crash left",
 		ArgsUsage: "[ID...]",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "abort", Usage: "end the recordings with these IDs; without an ID, clear what crashes left"},
+			&cli.BoolFlag{Name: "collect", Usage: "write the recordings with these IDs where their hooks would have; without an ID, of all that have ended and whose hook did not come"},
+			&cli.BoolFlag{Name: "abort", Usage: "end the recordings with these IDs and throw them away; without an ID, clear what crashes left"},
 			&cli.BoolFlag{Name: "all", Usage: "with --abort: end all recordings of this host"},
+			&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "`time` for the hooks of recordings that have ended, before --collect or --abort takes them"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: status,
@@ -44,11 +48,15 @@ func status(c *cli.Context) error {
 	if err := noRest(c); err != nil {
 		return err
 	}
-	if c.Bool("abort") {
-		return abort(c)
-	}
-	if c.Bool("all") {
+	switch {
+	case c.Bool("abort") && c.Bool("collect"):
+		return errors.New("give --collect or --abort, not both")
+	case c.Bool("all") && !c.Bool("abort"):
 		return errors.New("--all goes with --abort")
+	case c.Bool("abort"):
+		return abort(c)
+	case c.Bool("collect"):
+		return collect(c)
 	}
 	if err := noMoreThan(c, 0); err != nil {
 		return err
@@ -84,6 +92,9 @@ func status(c *cli.Context) error {
 			return err
 		}
 	}
+	if slices.ContainsFunc(list, uncollected) {
+		fmt.Fprintln(c.App.Writer, "seccompgen status --collect writes the recordings of ended containers whose hook does not come")
+	}
 	for _, l := range left {
 		fmt.Fprintf(c.App.Writer, "left by a crash: %s\n", l.Dir)
 	}
@@ -91,6 +102,62 @@ func status(c *cli.Context) error {
 		fmt.Fprintln(c.App.Writer, "seccompgen status --abort clears what crashes left")
 	}
 	return nil
+}
+
+// uncollected tells that a recording has ended and its hook has yet to come. Those of sessions go with their sessions: one
+// that lives is about to collect.
+func uncollected(s tracer.Status) bool {
+	return s.State == tracer.Ended && !strings.HasPrefix(s.Options.Output, container.Root+"/")
+}
+
+// forsaken returns the recordings whose hook had its time to collect them, and did not.
+func forsaken(c *cli.Context) ([]tracer.Status, error) {
+	list, err := tracer.List()
+	if err != nil || !slices.ContainsFunc(list, uncollected) {
+		return nil, err
+	}
+	select {
+	case <-time.After(c.Duration("grace")):
+	case <-c.Done():
+		return nil, c.Err()
+	}
+	later, err := tracer.List()
+	return slices.DeleteFunc(later, func(s tracer.Status) bool {
+		return !uncollected(s) || !slices.ContainsFunc(list, func(b tracer.Status) bool { return uncollected(b) && b.ID == s.ID && b.Pid == s.Pid })
+	}), err
+}
+
+func collect(c *cli.Context) error {
+	var list []tracer.Status
+	var err error
+	if c.Args().Present() {
+		list, err = tracer.List()
+	} else {
+		list, err = forsaken(c)
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range c.Args().Slice() {
+		if !slices.ContainsFunc(list, func(s tracer.Status) bool { return s.ID == id }) {
+			errs = append(errs, fmt.Errorf("container %q: %w", id, tracer.ErrNotRecording))
+		}
+	}
+	for _, s := range list {
+		if c.Args().Present() && !slices.Contains(c.Args().Slice(), s.ID) {
+			continue
+		}
+		file, err := hook.Collect(s)
+		if err == nil {
+			fmt.Fprintf(c.App.Writer, "collected %s into %s\n", s.ID, file)
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		fmt.Fprintln(c.App.Writer, "nothing to collect")
+	}
+	return errors.Join(errs...)
 }
 
 func abort(c *cli.Context) error {
@@ -114,18 +181,16 @@ func abort(c *cli.Context) error {
 	for _, l := range slices.Backward(left) { // runs before their session
 		ended(l.Dir, l.Remove())
 	}
-	list, err := tracer.List()
-	if err != nil {
-		return err
-	}
-	for _, r := range list {
-		// Those of sessions go with their sessions: one that lives is about to collect.
-		if r.State == tracer.Ended && !c.Bool("all") && !strings.HasPrefix(r.Options.Output, container.Root+"/") {
-			ended(r.ID, tracer.Abort(r.ID))
-		}
-	}
 	if c.Bool("all") {
 		ended("all recordings", tracer.AbortAll())
+	} else {
+		list, err := forsaken(c)
+		if err != nil {
+			return err
+		}
+		for _, r := range list {
+			ended(r.ID, tracer.Abort(r.ID))
+		}
 	}
 	if len(errs) == 0 {
 		fmt.Fprintln(c.App.Writer, "nothing to clear")

@@ -47,7 +47,8 @@ type options struct {
 	policy    string
 	grace     time.Duration
 	version   bool
-	container string // for the log
+	args      []string // these options as they were given
+	container string   // for the log
 }
 
 // target is where the evidence of a container goes.
@@ -143,7 +144,7 @@ func version() string {
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
-	o := &options{}
+	o := &options{args: args}
 	f := flag.NewFlagSet("oci-hook", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.output, "output", "", "record always, and write the recording to this `file`")
@@ -152,7 +153,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.BoolVar(&o.init, "init", false, "the container's first program is an init: its calls are the runtime's, its child is the workload")
 	f.BoolVar(&o.optional, "optional", false, "let the container run when recording cannot start")
 	f.BoolVar(&o.honour, "trace-annotation", false, "write profiles where the annotation "+TraceAnnotation+" says: for engines that only root can talk to")
-	f.StringVar(&o.policy, "trace-policy", string(profile.PolicyExact), "`policy` of these profiles, exact or robust")
+	f.StringVar(&o.policy, "trace-policy", string(profile.PolicyRobust), "`policy` of these profiles, robust or exact")
 	f.DurationVar(&o.grace, "grace", time.Minute, "give up after this `time` on containers that were created, never started, and whose poststop hook nobody calls")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
@@ -290,6 +291,10 @@ func (o *options) start(s *specs.State, t *target) error {
 		o.forsaken(time.Now())
 		header.Runs = startedAt(s.ID, time.Now())
 	}
+	note, err := json.Marshal(noteFor(o, t))
+	if err != nil {
+		return fmt.Errorf("note what was asked for: %w", err)
+	}
 	filter := spec.Linux != nil && spec.Linux.Seccomp != nil
 	err = tracer.Start(s.ID, s.Pid, tracer.Options{
 		// An allow-everything filter refuses nothing, and watching for denials costs the whole host.
@@ -297,6 +302,7 @@ func (o *options) start(s *specs.State, t *target) error {
 		Filter:  filter,
 		Init:    o.init,
 		Output:  o.outputOf(t),
+		Hook:    note,
 		Header:  header,
 	})
 	if errors.Is(err, tracer.ErrFull) {
@@ -465,24 +471,77 @@ func readConfig(bundle string) (*specs.Spec, error) {
 	return &spec, nil
 }
 
-// stop collects. Whatever fails, a file says so: an absent recording would be taken for one that is still to come.
-func (o *options) stop(s *specs.State, t *target) error {
-	var after error // fails the hook, but the evidence is kept
-	err := tracer.Collect(s.ID, func(r *profile.Recording) error {
+// note is what the recorder keeps of a hook's call, so that somebody else can collect where no poststop hook comes.
+type note struct {
+	Args        []string          `json:"args,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+func noteFor(o *options, t *target) note {
+	n := note{Args: o.args}
+	if t.request != nil {
+		// The plain key also for a container of a pod: its name is not kept.
+		key, _, _ := strings.Cut(t.request.key, "/")
+		n.Annotations = map[string]string{key: t.request.value}
+	}
+	return n
+}
+
+// Collect writes the recording of a container where its poststop hook, which did not come, would have: that of a killed
+// monitor or engine. One whose tasks live is ended, and says so. It returns where the recording is.
+func Collect(s tracer.Status) (string, error) {
+	var n note
+	if err := json.Unmarshal(s.Options.Hook, &n); err != nil {
+		return "", fmt.Errorf("collect the recording of container %s: read what its hook was asked for: %w", s.ID, err)
+	}
+	o, err := parse(n.Args, io.Discard)
+	if err != nil {
+		return "", fmt.Errorf("collect the recording of container %s: %w", s.ID, err)
+	}
+	t, err := o.target(&specs.State{ID: s.ID}, n.Annotations)
+	if err == nil && t == nil {
+		err = errors.New("nothing tells where it belongs")
+	}
+	if err == nil {
+		err = o.collect(s.ID, t)
+	}
+	if err != nil {
+		return "", fmt.Errorf("collect the recording of container %s: %w", s.ID, err)
+	}
+	return o.outputOf(t), nil
+}
+
+// errKept says that what was to be made of a recording was not, and that the recording is kept.
+type errKept struct{ error }
+
+func (e errKept) Unwrap() error { return e.error }
+
+// collect takes the recording out of the recorder, and writes what it becomes.
+func (o *options) collect(id string, t *target) error {
+	var after error
+	err := tracer.Collect(id, func(r *profile.Recording) error {
 		r.Runtime = runtimeOf(r.Runtime.Name)
 		var err error
 		after, err = o.finish(t, r)
 		return err
 	})
-	if err == nil && after == nil {
-		logLine(syslog.LOG_INFO, "event", "recorded", "container", s.ID, "output", o.outputOf(t))
-		return nil
-	}
-	if errors.Is(err, tracer.ErrNotRecording) && o.optional {
-		return nil
+	if err == nil && after != nil {
+		return errKept{after}
 	}
 	if err == nil {
-		return fmt.Errorf("container %s: %w", s.ID, after)
+		logLine(syslog.LOG_INFO, "event", "recorded", "container", id, "output", o.outputOf(t))
+	}
+	return err
+}
+
+// stop collects. Whatever fails, a file says so: an absent recording would be taken for one that is still to come.
+func (o *options) stop(s *specs.State, t *target) error {
+	err := o.collect(s.ID, t)
+	if err == nil || errors.Is(err, tracer.ErrNotRecording) && o.optional {
+		return nil
+	}
+	if _, kept := errors.AsType[errKept](err); kept {
+		return fmt.Errorf("container %s: %w", s.ID, err)
 	}
 	err = fmt.Errorf("collect the recording of container %s: %w", s.ID, err)
 	r := &profile.Recording{ID: s.ID, Runs: []profile.Run{{ID: s.ID, Exit: -1}}, Workload: profile.Workload{Args: []string{}}}
