@@ -288,6 +288,7 @@ func (o *options) start(s *specs.State, t *target) error {
 		Workload:        workload(spec),
 	}
 	if t.file == "" {
+		o.wasCollected(s.ID) // of an earlier run: this one is another
 		o.forsaken(time.Now())
 		header.Runs = startedAt(s.ID, time.Now())
 	}
@@ -505,10 +506,22 @@ func Collect(s tracer.Status) (string, error) {
 	if err == nil {
 		err = o.collect(s.ID, t)
 	}
+	if _, kept := errors.AsType[errKept](err); t.file == "" && (err == nil || kept) {
+		err = errors.Join(err, o.inDir(func(dir *os.Root) error { return replace(dir, collectedBefore(s.ID), nil, false) }))
+	}
 	if err != nil {
 		return "", fmt.Errorf("collect the recording of container %s: %w", s.ID, err)
 	}
 	return o.outputOf(t), nil
+}
+
+// collectedBefore is the name of an empty file that tells a poststop hook which comes after all, as an engine that was
+// restarted calls it, that its recording is not lost.
+func collectedBefore(id string) string { return ".collected-" + id }
+
+// wasCollected tells whether Collect came before, and forgets it.
+func (o *options) wasCollected(id string) bool {
+	return o.inDir(func(dir *os.Root) error { return dir.Remove(collectedBefore(id)) }) == nil
 }
 
 // errKept says that what was to be made of a recording was not, and that the recording is kept.
@@ -538,6 +551,9 @@ func (o *options) collect(id string, t *target) error {
 func (o *options) stop(s *specs.State, t *target) error {
 	err := o.collect(s.ID, t)
 	if err == nil || errors.Is(err, tracer.ErrNotRecording) && o.optional {
+		return nil
+	}
+	if errors.Is(err, tracer.ErrNotRecording) && t.file == "" && o.wasCollected(s.ID) {
 		return nil
 	}
 	if _, kept := errors.AsType[errKept](err); kept {

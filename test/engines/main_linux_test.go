@@ -13,11 +13,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
@@ -82,6 +84,9 @@ func testMain(m *testing.M) (int, error) {
 		}
 	}
 	hookPath, toolPath = filepath.Join(worldDir, "bin/oci-hook"), filepath.Join(worldDir, "bin/seccompgen")
+	if err := os.Symlink("oci-hook", filepath.Join(worldDir, "bin/seccompgen-runc")); err != nil {
+		return 1, err
+	}
 	status := m.Run()
 	list, err := tracer.List()
 	if err == nil && len(list) > 0 {
@@ -272,16 +277,60 @@ func newPodmanWith(t testing.TB, runtime, engine string) *podman {
 	}}
 	t.Cleanup(func() {
 		p.do("rm", "--all", "--force", "--time", "0")
-		for _, parent := range []string{"libpod_parent/conmon", "libpod_parent"} {
-			groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)
-			for _, dir := range groups {
-				_ = unix.Rmdir(dir) // not if others have something in it
-			}
-		}
+		removeCgroups("libpod_parent/conmon", "libpod_parent")
 		// Podman's own clean-up of detached containers may still be at it.
 		wait(t, "the end of Podman's clean-up", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	return p
+}
+
+// processes returns the pids of those that live and whose status line and command line are as wanted.
+func processes(wanted func(stat []string, cmdline string) bool) []int {
+	var pids []int
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ") // state, parent, process group
+		fields := strings.Fields(rest)
+		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && len(fields) > 3 && fields[0] != "Z" && wanted(fields, string(cmdline)) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// livesIn tells whether a process group has a process that lives: nobody may be there to reap those that do not.
+func livesIn(group int) bool {
+	return len(processes(func(stat []string, _ string) bool { return stat[2] == strconv.Itoa(group) })) > 0
+}
+
+// clearTree removes a directory of an engine's, whatever a failed test left in it.
+func clearTree(t testing.TB, dir string) {
+	for _, pid := range processes(func(_ []string, cmdline string) bool { return strings.Contains(cmdline, dir) }) {
+		t.Logf("killing what is left: %d", pid)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, m := range slices.Backward(mounts) {
+		_ = unix.Unmount(m.Mountpoint, unix.MNT_DETACH)
+	}
+	wait(t, "the end of "+dir, func() bool { return os.RemoveAll(dir) == nil })
+}
+
+func removeCgroups(names ...string) {
+	for _, name := range names {
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+		for _, dir := range groups {
+			_ = unix.Rmdir(dir) // not if others have something in it
+		}
+	}
 }
 
 func (p *podman) do(args ...string) result {
