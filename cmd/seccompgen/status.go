@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/engine"
 	"github.com/seccompgen/seccompgen/internal/hook"
 	"github.com/seccompgen/seccompgen/tracer"
 )
@@ -19,7 +21,7 @@ import (
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "status",
-		Usage:     "show recordings under way and what a crash left",
+		Usage:     "show recordings under way, what a crash left, and the engines that know the hook",
 		ArgsUsage: "[ID...]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "collect", Usage: "write the recordings with these IDs where their hooks would have; without an ID, of all that have ended and whose hook did not come"},
@@ -78,7 +80,7 @@ func status(c *cli.Context) error {
 	if c.Bool("json") {
 		e := json.NewEncoder(c.App.Writer)
 		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{"recordings": rows, "leftovers": left})
+		return e.Encode(map[string]any{"recordings": rows, "leftovers": left, "engines": (&engine.Host{}).Status()})
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(c.App.Writer, "no recordings under way")
@@ -100,6 +102,27 @@ func status(c *cli.Context) error {
 	}
 	if len(left) > 0 {
 		fmt.Fprintln(c.App.Writer, "seccompgen status --abort clears what crashes left")
+	}
+	fmt.Fprintln(c.App.Writer)
+	return printEngines(c.App.Writer, (&engine.Host{}).Status())
+}
+
+func printEngines(w io.Writer, engines []engine.Status) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "ENGINE\tVERSION\tHOOK\tREGISTERED IN")
+	for _, s := range engines {
+		if s.Version == "" && len(s.Registered) == 0 && len(s.Problems) == 0 {
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Engine, orDash(s.Version), orDash(strings.Join(s.Programs, " ")), orDash(strings.Join(s.Registered, " ")))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, s := range engines {
+		for _, p := range s.Problems {
+			fmt.Fprintf(w, "%s: %s\n", s.Engine, p)
+		}
 	}
 	return nil
 }

@@ -29,9 +29,7 @@ func newDocker(t testing.TB) *docker {
 		t.Fatal(err)
 	}
 	d := &docker{t: t, dir: dir}
-	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte(fmt.Sprintf(`{"runtimes": {"seccompgen": {"path": %q}}}`, filepath.Join(worldDir, "bin/seccompgen-runc"))), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	d.ok(run(t, toolPath, "install", "docker", "--root", dir))
 	d.start()
 	t.Cleanup(func() {
 		if ids := strings.Fields(d.do("ps", "--all", "--quiet").stdout); len(ids) > 0 {
@@ -48,7 +46,7 @@ func newDocker(t testing.TB) *docker {
 func (d *docker) start() {
 	d.t.Helper()
 	d.daemon = exec.Command("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", "vfs",
-		"--data-root", d.dir+"/root", "--exec-root", d.dir+"/exec", "--host", "unix://"+d.dir+"/sock", "--pidfile", d.dir+"/pid", "--config-file", d.dir+"/daemon.json")
+		"--data-root", d.dir+"/root", "--exec-root", d.dir+"/exec", "--host", "unix://"+d.dir+"/sock", "--pidfile", d.dir+"/pid", "--config-file", d.dir+"/etc/docker/daemon.json")
 	log, err := os.OpenFile(d.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		d.t.Fatal(err)

@@ -270,7 +270,7 @@ func TestUntouched(t *testing.T) {
 		p, rootfs := newPodman(t, runtime), rootFS(t)
 		called := filepath.Join(t.TempDir(), "called")
 		script := filepath.Join(p.dir, "hook")
-		if err := os.WriteFile(script, []byte("#!/bin/sh\necho called >> "+called+"\nexec "+hookPath+" \"$@\"\n"), 0o755); err != nil {
+		if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"called $@\" >> "+called+"\nexec "+hookPath+" \"$@\" 2>>"+called+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		files, _ := filepath.Glob(filepath.Join(p.dir, "hooks.d/*"))
@@ -306,7 +306,8 @@ func TestUntouched(t *testing.T) {
 		// Registered for prestart and createRuntime both, it records once.
 		p.ok(p.run("--rm", "--annotation", record+"=true", "--rootfs", rootfs, "/bin/ls", "/"))
 		if r := readRecording(t, recordings(t, "", 1)[0]); !r.Complete {
-			t.Errorf("got %+v", r.Dropped)
+			said, _ := os.ReadFile(called)
+			t.Errorf("got %+v: %s", r.Dropped, said)
 		}
 	})
 }
