@@ -129,7 +129,8 @@ func mountNS(pid int) (uint32, error) {
 
 // unmountBPFFS takes away the mount that mountBPFFS made, if nobody uses it. The caller has the lock.
 func unmountBPFFS() error {
-	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(bpffs))
+	// All of them: a mount namespace may have one of its own over ours.
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != bpffs, false })
 	if err != nil || len(mounts) == 0 || mounts[len(mounts)-1].Source != mountedBy {
 		return err
 	}

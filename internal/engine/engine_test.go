@@ -99,7 +99,11 @@ func TestInstallAndBack(t *testing.T) {
 		},
 		"containerd 1.6": {
 			engine: "containerd", containerd: "1.6.20~ds1", before: map[string]string{containerdFile: debianConfig},
-			want: map[string][]string{containerdFile: {debianConfig + blockBegin, ".containerd.runtimes.seccompgen]"}, baseSpecFile: {`/oci-hook"`, `"cwd": "/"`, "poststop"}},
+			want: map[string][]string{containerdFile: {debianConfig + blockBegin, ".containerd.runtimes.seccompgen]", ".containerd.runtimes.runc]"}, baseSpecFile: {`/oci-hook"`, `"cwd": "/"`, "poststop"}},
+		},
+		"containerd 1.6 with a runtime of its own": {
+			engine: "containerd", containerd: "1.6.20", before: map[string]string{containerdFile: debianConfig + ownRuntime},
+			want: map[string][]string{containerdFile: {debianConfig + ownRuntime + blockBegin + "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.seccompgen]"}, baseSpecFile: {"poststop"}},
 		},
 		"containerd 1.6, no newline at the end": {
 			engine: "containerd", containerd: "v1.7.0", before: map[string]string{containerdFile: "version = 2 # mine"},
@@ -176,6 +180,8 @@ const debianConfig = `version = 2
     [plugins."io.containerd.grpc.v1.cri".cni]
       bin_dir = "/usr/lib/cni" # another
 `
+
+const ownRuntime = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\n"
 
 // What is not understood is left alone, and the error says what to add.
 func TestInstallRefuses(t *testing.T) {

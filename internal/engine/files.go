@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -196,12 +197,14 @@ func (h *Host) nri(plan *Plan, install bool) error {
 func (h *Host) handler(plan *Plan, install bool) error {
 	path := h.path(containerdFile)
 	const cri = "io.containerd.grpc.v1.cri"
-	block := fmt.Sprintf(`%s[plugins.%q.containerd.runtimes.%s]
+	runtimes := []string{"plugins", cri, "containerd", "runtimes"}
+	ours := fmt.Sprintf(`[plugins.%q.containerd.runtimes.%s]
   runtime_type = "io.containerd.runc.v2"
   base_runtime_spec = %q
   pod_annotations = ["dev.seccompgen.record", "dev.seccompgen.record/*"]
   container_annotations = ["dev.seccompgen.record", "dev.seccompgen.record/*"]
-%s`, blockBegin, cri, handler, baseSpecFile, blockEnd)
+`, cri, handler, baseSpecFile)
+	block := blockBegin + ours + blockEnd
 	refuse := func(why string, args ...any) error {
 		return fmt.Errorf("%s %s; by hand:\n%s", path, fmt.Sprintf(why, args...), block)
 	}
@@ -221,7 +224,7 @@ func (h *Host) handler(plan *Plan, install bool) error {
 		return refuse("is no TOML (%v)", err)
 	}
 	c := Change{Path: path, Old: old, New: []byte(rest)}
-	keys := []string{"plugins", cri, "containerd", "runtimes", handler}
+	keys := append(slices.Clone(runtimes), handler)
 	if install {
 		switch version := before["version"]; {
 		case strings.TrimSpace(rest) == "":
@@ -234,6 +237,11 @@ func (h *Host) handler(plan *Plan, install bool) error {
 		}
 		if rest[len(rest)-1] != '\n' {
 			rest += "\n"
+		}
+		if at(before, runtimes...) == nil {
+			// containerd forgets its default runtime where the file has any.
+			keys = runtimes
+			block = fmt.Sprintf("%s[plugins.%q.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n%s%s", blockBegin, cri, ours, blockEnd)
 		}
 		c.New = []byte(rest + block)
 		if err := toml.Unmarshal(c.New, &after); err != nil || at(after, keys...) == nil || !sameBut(before, after, keys...) {

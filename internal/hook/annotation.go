@@ -21,6 +21,7 @@ const (
 type request struct {
 	key, value string
 	name       string // of RecordAnnotation; may be empty
+	container  string // of a pod, if the annotation is for all of them
 	trace      *trace // of TraceAnnotation
 }
 
@@ -73,7 +74,11 @@ func asked(annotations map[string]string) (*request, error) {
 		if err != nil {
 			return nil, &refusal{key, value, err}
 		}
-		return &request{key: key, value: value, name: name}, nil
+		r := &request{key: key, value: value, name: name}
+		if key == RecordAnnotation {
+			r.container = containerName(annotations)
+		}
+		return r, nil
 	case isTrace:
 		t, err := parseTrace(text)
 		if err != nil {
@@ -86,16 +91,26 @@ func asked(annotations map[string]string) (*request, error) {
 
 // recordAnnotation finds our annotation. That for one container of a pod goes before that for all.
 func recordAnnotation(annotations map[string]string) (key, value string, ok bool) {
-	for _, by := range []string{"io.kubernetes.container.name", "io.kubernetes.cri.container-name"} {
-		if name := annotations[by]; name != "" {
-			key = RecordAnnotation + "/" + name
-			if value, ok = annotations[key]; ok {
-				return key, value, true
-			}
+	if name := containerName(annotations); name != "" {
+		key = RecordAnnotation + "/" + name
+		if value, ok = annotations[key]; ok {
+			return key, value, true
 		}
 	}
 	value, ok = annotations[RecordAnnotation]
 	return RecordAnnotation, value, ok
+}
+
+const containerNameAnnotation = "io.kubernetes.container.name" // CRI-O's
+
+// containerName returns the name that a container has in its pod, or "".
+func containerName(annotations map[string]string) string {
+	for _, by := range []string{containerNameAnnotation, "io.kubernetes.cri.container-name"} {
+		if name := annotations[by]; isName(name, 63, "-") {
+			return name
+		}
+	}
+	return ""
 }
 
 // isName tells whether a string may begin a file's name: no separator, no leading dot, nothing that a shell or a terminal

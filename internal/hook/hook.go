@@ -228,8 +228,8 @@ func (o *options) target(s *specs.State, annotations map[string]string) (*target
 	}
 	t := &target{name: s.ID, request: r}
 	switch {
-	case r.trace == nil && r.name != "":
-		t.name = r.name + "-" + s.ID
+	case r.trace == nil:
+		t.name = strings.Join(slices.DeleteFunc([]string{r.name, r.container, s.ID}, func(s string) bool { return s == "" }), "-")
 	case r.trace != nil && o.honour:
 		t.trace = r.trace
 	case r.trace != nil:
@@ -484,6 +484,9 @@ func noteFor(o *options, t *target) note {
 		// The plain key also for a container of a pod: its name is not kept.
 		key, _, _ := strings.Cut(t.request.key, "/")
 		n.Annotations = map[string]string{key: t.request.value}
+		if t.request.container != "" {
+			n.Annotations[containerNameAnnotation] = t.request.container
+		}
 	}
 	return n
 }
