@@ -222,6 +222,23 @@ func TestForeignMount(t *testing.T) {
 	}
 }
 
+// TestForeignMountOverOurs leaves alone what others have mounted over a bpffs that Start had mounted, as in a mount
+// namespace that was made during a recording of the host's.
+func TestForeignMountOverOurs(t *testing.T) {
+	needRoot(t)
+	for _, source := range []string{mountedBy, "others"} {
+		if err := unix.Mount(source, bpffs, "bpf", 0, "mode=0700"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exact(t)
+	for _, whose := range []string{"others'", "ours"} {
+		if err := unix.Unmount(bpffs, 0); err != nil {
+			t.Errorf("unmount %s: %v", whose, err)
+		}
+	}
+}
+
 // TestAgainstStrace lets strace watch the same run of programs that nobody has written for it.
 func TestAgainstStrace(t *testing.T) {
 	needRoot(t)
