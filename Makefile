@@ -3,6 +3,7 @@ SHELL := /bin/bash
 RUNC_VERSION := v1.5.2
 GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+CONTAINERD_VERSION := v2.4.2
 RUNTIMES ?= runc,$(CURDIR)/bin/runc,crun
 PREFIX ?= /usr/local
 PACKAGES ?= ./...
@@ -22,6 +23,7 @@ build: ## build bin/seccompgen and bin/oci-hook
 	$(BUILD) -tags seccomp -o bin/seccompgen ./cmd/seccompgen
 	CGO_ENABLED=0 $(BUILD) -o bin/oci-hook ./cmd/oci-hook
 	ln -sf oci-hook bin/seccompgen-runc
+	CGO_ENABLED=0 $(BUILD) -o bin/nri-plugin ./cmd/nri-plugin
 
 demo: build ## record, build and verify a real module's tests (root)
 	@scripts/demo
@@ -31,6 +33,9 @@ test: ## install what tests need and run all of them (root; without root it says
 	@$(MAKE) --no-print-directory bin/runc
 	@[ $$(id -u) = 0 ] || echo "test: not root: tests of eBPF and of containers are left out"
 	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m $(PACKAGES)
+
+nri: build bin/containerd2/containerd ## test the NRI plugin with containerd 2, which is built from source first (root, four minutes)
+	CONTAINERD2=$(CURDIR)/bin/containerd2 go test -tags seccomp,nri -count 1 -run TestNRI ./test/engines
 
 bench: build ## measure the cost of recording, of build and of the static analysis, into docs/benchmarks.md (root)
 	go run -tags seccomp ./tracer/bench -o bin/bench.md
@@ -70,8 +75,15 @@ generate: ## compile the BPF objects anew, with Debian's clang
 install: build ## install below PREFIX
 	install -D -m 755 bin/seccompgen $(DESTDIR)$(PREFIX)/bin/seccompgen
 	install -D -m 755 bin/oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/oci-hook
+	install -D -m 755 bin/nri-plugin $(DESTDIR)$(PREFIX)/libexec/seccompgen/nri-plugin
 	ln -sf oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/seccompgen-runc
 	for engine in podman crio; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/seccompgen/hooks.d/$$engine hooks.d/$$engine/*.json; done
 
 bin/runc: # the second runtime of the tests
 	GOBIN=$(CURDIR)/bin go install -tags seccomp github.com/opencontainers/runc@$(RUNC_VERSION)
+
+bin/containerd2/containerd:
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin/containerd2 go install -tags "no_btrfs no_devmapper no_zfs no_aufs" \
+		github.com/containerd/containerd/v2/cmd/containerd@$(CONTAINERD_VERSION) \
+		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@$(CONTAINERD_VERSION) \
+		github.com/containerd/containerd/v2/cmd/ctr@$(CONTAINERD_VERSION)

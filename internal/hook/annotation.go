@@ -3,6 +3,7 @@ package hook
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"unicode"
@@ -52,6 +53,17 @@ func shorten(s string) string {
 		return fmt.Sprintf("%q (%d bytes)", s[:80], len(s))
 	}
 	return fmt.Sprintf("%q", s)
+}
+
+// Asked returns the annotation by which a container of a pod asks for a recording, or "".
+func Asked(annotations map[string]string, container string) (key, value string, err error) {
+	all := maps.Clone(annotations)
+	all[containerNameAnnotation] = container
+	r, err := asked(all)
+	if r == nil {
+		return "", "", err
+	}
+	return r.key, r.value, nil
 }
 
 // asked returns what a container's annotations ask for, or nil. It does not yet look at the host's files.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
@@ -236,6 +238,27 @@ func keepProfile(dir *os.Root, name string, data []byte) error {
 		return fmt.Errorf("write the profile: %w", err)
 	}
 	return nil
+}
+
+// ReadProfile reads NAME.json from a directory of profiles that is root's alone. The name may be a stranger's.
+func ReadProfile(path, name string) (*specs.LinuxSeccomp, error) {
+	if !isName(name, 64, "_.-") {
+		return nil, fmt.Errorf("a profile's name has 1 to 64 letters, digits, _, - and dots, not %.80q", name)
+	}
+	dir, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done(dir)
+	data, _, err := existing(dir, name+".json", isProfile)
+	if err != nil {
+		return nil, err
+	}
+	var p specs.LinuxSeccomp
+	if err := json.Unmarshal(data, &p); err != nil {
+		return nil, fmt.Errorf("decode %s/%s.json: %w", path, name, err)
+	}
+	return &p, nil
 }
 
 // openParent opens the directory of a file outside of ours. Symbolic links on the way to it must be root's, as /var/run

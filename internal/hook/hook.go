@@ -298,8 +298,7 @@ func (o *options) start(s *specs.State, t *target) error {
 	}
 	filter := spec.Linux != nil && spec.Linux.Seccomp != nil
 	err = tracer.Start(s.ID, s.Pid, tracer.Options{
-		// An allow-everything filter refuses nothing, and watching for denials costs the whole host.
-		Denials: o.denials || filter && spec.Linux.Seccomp.DefaultAction != specs.ActAllow,
+		Denials: o.denials || filter && refuses(spec.Linux.Seccomp),
 		Filter:  filter,
 		Init:    o.init,
 		Output:  o.outputOf(t),
@@ -310,6 +309,12 @@ func (o *options) start(s *specs.State, t *target) error {
 		return fmt.Errorf("%w on this host: wait for others to end (seccompgen status lists them)", err)
 	}
 	return err
+}
+
+// refuses tells whether a filter can refuse a call: watching for denials costs the whole host.
+func refuses(s *specs.LinuxSeccomp) bool {
+	lets := func(a specs.LinuxSeccompAction) bool { return a == specs.ActAllow || a == specs.ActLog }
+	return !lets(s.DefaultAction) || slices.ContainsFunc(s.Syscalls, func(c specs.LinuxSyscall) bool { return !lets(c.Action) })
 }
 
 // startedAt notes in a recording under way when it was armed. The recorder puts the real runs in its place.

@@ -72,21 +72,28 @@ func newContainerd(t testing.TB, config, bin, rootfs string) *containerd {
 			t.Error(err)
 		}
 	})
-	if r := run(t, toolPath, "install", "containerd"); r.exit != 0 {
+	args := []string{"install", "containerd"}
+	if bin != "" { // version 2 finds the plugin where its configuration says
+		args = append(args, "--root", dir)
+		c.handler = ""
+	}
+	if r := run(t, toolPath, args...); r.exit != 0 {
 		t.Fatal(r)
 	}
-	c.start()
 	t.Cleanup(func() {
+		if c.daemon == nil {
+			return
+		}
 		if pods, err := c.ListPodSandbox(context.Background(), &cri.ListPodSandboxRequest{}); err == nil {
 			for _, pod := range pods.Items {
 				c.removePod(pod.Id)
 			}
 		}
-		_ = c.daemon.Process.Signal(syscall.SIGTERM)
-		_ = c.daemon.Wait()
+		c.stop()
 		removeCgroups("default", "k8s.io")
 		clearTree(t, dir)
 	})
+	c.start()
 	c.ctr("image", "import", image(t, rootfs, "localhost/lab:1", "/bin/sleep", "1000000"))
 	return c
 }
@@ -122,6 +129,11 @@ func (c *containerd) start() {
 		_, err := c.Version(context.Background(), &cri.VersionRequest{})
 		return err == nil
 	})
+}
+
+func (c *containerd) stop() {
+	_ = c.daemon.Process.Signal(syscall.SIGTERM)
+	_ = c.daemon.Wait()
 }
 
 func (c *containerd) ctr(args ...string) result {
@@ -185,7 +197,7 @@ func (p *pod) start(name string, attempt uint32, localhost string, command ...st
 		Linux:   &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: node, Seccomp: seccomp}},
 	}})
 	if err != nil {
-		p.t.Fatal(err)
+		return "", err
 	}
 	_, err = p.StartContainer(p.t.Context(), &cri.StartContainerRequest{ContainerId: made.ContainerId})
 	return made.ContainerId, err
