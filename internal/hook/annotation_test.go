@@ -2,9 +2,12 @@ package hook
 
 import (
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestParseName(t *testing.T) {
@@ -172,4 +175,35 @@ func FuzzAnnotations(f *testing.F) {
 			t.Fatalf("%q: got %+v, %v", text, again, err)
 		}
 	})
+}
+
+// Where recordings of a pod's containers go, by their hooks and by Collect, which knows less.
+func TestNames(t *testing.T) {
+	const by = "io.kubernetes.cri.container-name"
+	for _, c := range []struct {
+		annotations map[string]string
+		want        string
+	}{
+		{map[string]string{RecordAnnotation: "shop"}, "shop-ID"},
+		{map[string]string{RecordAnnotation: ""}, "ID"},
+		{map[string]string{RecordAnnotation: "shop", by: "web"}, "shop-web-ID"},
+		{map[string]string{RecordAnnotation: "true", by: "web"}, "web-ID"},
+		{map[string]string{RecordAnnotation: "shop", RecordAnnotation + "/web": "front", by: "web"}, "front-ID"},
+		{map[string]string{RecordAnnotation: "shop", by: "../../web"}, "shop-ID"},
+		{map[string]string{TraceAnnotation: "of:/a/web.json"}, "web-ID"},
+	} {
+		o, err := parse(nil, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, err := o.target(&specs.State{ID: "ID"}, c.annotations)
+		if err != nil || target.name != c.want {
+			t.Errorf("%q: got %+v, %v", c.annotations, target, err)
+			continue
+		}
+		n := noteFor(o, target)
+		if again, err := o.target(&specs.State{ID: "ID"}, n.Annotations); err != nil || again.name != c.want {
+			t.Errorf("%q: collected as %+v, %v", c.annotations, again, err)
+		}
+	}
 }

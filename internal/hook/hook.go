@@ -46,6 +46,7 @@ type options struct {
 	honour    bool // --trace-annotation
 	policy    string
 	grace     time.Duration
+	metrics   string
 	version   bool
 	args      []string // these options as they were given
 	container string   // for the log
@@ -127,12 +128,12 @@ func (o *options) run(stdin io.Reader, stderr io.Writer) error {
 
 // logError tells the system's log of a failure. If it was over an annotation the line has its parts.
 func (o *options) logError(event string, err error) {
-	pairs := []string{"event", event, "container", o.container, "error", err.Error()}
+	pairs := []string{"container", o.container, "error", err.Error()}
 	if r, ok := errors.AsType[*refusal](err); ok {
 		pairs = append(pairs, "annotation", r.key, "value", r.value)
-		pairs[1] = "refused"
+		event = "refused"
 	}
-	logLine(syslog.LOG_ERR, pairs...)
+	o.tell(syslog.LOG_ERR, event, pairs...)
 }
 
 func version() string {
@@ -155,6 +156,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.BoolVar(&o.honour, "trace-annotation", false, "write profiles where the annotation "+TraceAnnotation+" says: for engines that only root can talk to")
 	f.StringVar(&o.policy, "trace-policy", string(profile.PolicyRobust), "`policy` of these profiles, robust or exact")
 	f.DurationVar(&o.grace, "grace", time.Minute, "give up after this `time` on containers that were created, never started, and whose poststop hook nobody calls")
+	f.StringVar(&o.metrics, "metrics", "", "count what hooks do in this `file`, for the textfile collector of Prometheus' node_exporter")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -164,7 +166,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if rest := f.Args(); len(rest) > 1 {
 		return nil, fmt.Errorf("unexpected arguments %q", rest[1:])
 	}
-	for _, path := range []string{o.output, o.dir} {
+	for _, path := range []string{o.output, o.dir, o.metrics} {
 		if path != "" && !filepath.IsAbs(path) {
 			return nil, fmt.Errorf("output %q: give an absolute path", path)
 		}
@@ -343,9 +345,9 @@ func (o *options) forsaken(now time.Time) {
 			return err
 		})
 		if err != nil && !errors.Is(err, tracer.ErrNotRecording) {
-			logLine(syslog.LOG_ERR, "event", "failed", "container", s.ID, "error", err.Error())
+			o.tell(syslog.LOG_ERR, "failed", "container", s.ID, "error", err.Error())
 		} else {
-			logLine(syslog.LOG_WARNING, "event", "never started", "container", s.ID, "output", filepath.Join(o.dir, s.ID+".json"))
+			o.tell(syslog.LOG_WARNING, "never started", "container", s.ID, "output", filepath.Join(o.dir, s.ID+".json"))
 		}
 	}
 }
@@ -550,7 +552,7 @@ func (o *options) collect(id string, t *target) error {
 		return errKept{after}
 	}
 	if err == nil {
-		logLine(syslog.LOG_INFO, "event", "recorded", "container", id, "output", o.outputOf(t))
+		o.tell(syslog.LOG_INFO, "recorded", "container", id, "output", o.outputOf(t))
 	}
 	return err
 }
