@@ -105,6 +105,10 @@ func TestInstallAndBack(t *testing.T) {
 			engine: "containerd", containerd: "1.6.20", before: map[string]string{containerdFile: debianConfig + ownRuntime},
 			want: map[string][]string{containerdFile: {debianConfig + ownRuntime + blockBegin + "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.seccompgen]"}, baseSpecFile: {"poststop"}},
 		},
+		"containerd 1.6 with options": {
+			engine: "containerd", containerd: "1.6.20", before: map[string]string{containerdFile: debianConfig + systemdCgroup},
+			want: map[string][]string{containerdFile: {".containerd.runtimes.seccompgen.options]\nBinaryName = '/usr/sbin/runc'\nSystemdCgroup = true\n" + blockEnd}, baseSpecFile: {"poststop"}},
+		},
 		"containerd 1.6, no newline at the end": {
 			engine: "containerd", containerd: "v1.7.0", before: map[string]string{containerdFile: "version = 2 # mine"},
 			want: map[string][]string{containerdFile: {"version = 2 # mine\n"}, baseSpecFile: {"poststop"}},
@@ -182,6 +186,8 @@ const debianConfig = `version = 2
 `
 
 const ownRuntime = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\n"
+
+const systemdCgroup = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = true\nBinaryName = \"/usr/sbin/runc\"\n"
 
 // What is not understood is left alone, and the error says what to add.
 func TestInstallRefuses(t *testing.T) {

@@ -243,6 +243,14 @@ func (h *Host) handler(plan *Plan, install bool) error {
 			keys = runtimes
 			block = fmt.Sprintf("%s[plugins.%q.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n%s%s", blockBegin, cri, ours, blockEnd)
 		}
+		if options, ok := at(before, append(slices.Clone(runtimes), "runc", "options")...).(map[string]any); ok {
+			// SystemdCgroup, for one, is the node's way, not that of one runtime.
+			text, err := toml.Marshal(options)
+			if err != nil {
+				return refuse("cannot be added to (%v)", err)
+			}
+			block = strings.TrimSuffix(block, blockEnd) + fmt.Sprintf("[plugins.%q.containerd.runtimes.%s.options]\n%s%s", cri, handler, text, blockEnd)
+		}
 		c.New = []byte(rest + block)
 		if err := toml.Unmarshal(c.New, &after); err != nil || at(after, keys...) == nil || !sameBut(before, after, keys...) {
 			return refuse("cannot be added to (%v)", err)

@@ -61,6 +61,7 @@ func TestImports(t *testing.T) {
 		{"github.com/cilium/ebpf", []string{"tracer", "tracer/bench"}, "what the kernel keeps has one owner, and the rest builds without it"},
 		{"github.com/seccomp/libseccomp-golang", []string{"internal/scmp"}, "it is cgo, and a profile has one compiler"},
 		{"github.com/opencontainers/runc", []string{"internal/verify"}, "it drags in cgroups, dbus and systemd, and its API moves"},
+		{"github.com/containerd/nri", []string{"internal/nri", "cmd/nri-plugin"}, "it is containerd's protocol, and the hook is small"},
 	}
 	for _, p := range goList(t, nil, "-tags", "seccomp", "./...") {
 		for _, imported := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
@@ -105,7 +106,7 @@ func TestDependencies(t *testing.T) {
 			"cmd/oci-hook",
 			[]string{"CGO_ENABLED=0"},
 			[]string{
-				"runtime/cgo", "github.com/seccomp/libseccomp-golang", "github.com/opencontainers/runc", "github.com/urfave/cli/v2", modulePath + "/internal/verify",
+				"runtime/cgo", "github.com/seccomp/libseccomp-golang", "github.com/opencontainers/runc", "github.com/urfave/cli/v2", "google.golang.org/grpc", modulePath + "/internal/verify",
 				modulePath + "/internal/scmp", modulePath + "/internal/container",
 			},
 			"the hook is static, small, and starts in milliseconds between a runtime and its container",
