@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/syslog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -33,16 +32,22 @@ const metric = "seccompgen_hook_events_total"
 
 // count adds one to an event's counter in a file that Prometheus' node_exporter reads (its textfile collector).
 func count(path, event string) error {
-	// The directory's lock: the file is replaced each time.
-	dir, err := os.Open(filepath.Dir(path))
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600) // root's alone: nobody else can hold it
 	if err != nil {
 		return fmt.Errorf("count: %w", err)
 	}
-	defer dir.Close()
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("count: lock %s: %w", dir.Name(), err)
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("count: lock %s: %w", lock.Name(), err)
 	}
-	was, err := readFile(path)
+	var was []byte
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err == nil {
+		was, err = readFile(path)
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("count: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -36,8 +37,14 @@ seccompgen_hook_events_total{event="never_started"} 20
 	if got, err := os.ReadFile(path); err != nil || string(got) != want {
 		t.Errorf("got %s, %v", got, err)
 	}
-	if err := count(filepath.Join(t.TempDir(), "no/such"), "failed"); err == nil {
-		t.Error("a counter is written nowhere")
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fifo, filepath.Join(t.TempDir(), "no/such")} {
+		if err := count(path, "failed"); err == nil {
+			t.Errorf("a counter is written to %s", path)
+		}
 	}
 }
 
