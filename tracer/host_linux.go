@@ -42,15 +42,18 @@ func isBPFFS() (bool, error) {
 	return fs.Type == unix.BPF_FS_MAGIC, nil
 }
 
-// lock serialises all processes that mount bpffs or change the pins, and makes sure that it is mounted. It is on the
-// directory above, which stays when bpffs goes; the kernel lets go of it when its holder dies.
+// lockFile is root's alone: what others can open they can lock, and hooks would wait for them.
+const lockFile = "/run/seccompgen.lock"
+
+// lock serialises all processes that mount bpffs or change the pins, and makes sure that it is mounted. The kernel lets
+// go of it when its holder dies.
 func lock() (*os.File, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("%w: eBPF needs root, run this as root", ErrUnsupported)
 	}
-	f, err := os.Open(filepath.Dir(bpffs))
+	f, err := os.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w (is /sys mounted?)", ErrUnsupported, err)
+		return nil, fmt.Errorf("open the lock of the recorder: %w", err)
 	}
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)

@@ -239,6 +239,46 @@ func TestForeignMountOverOurs(t *testing.T) {
 	}
 }
 
+// TestStrangersLock: no other user can make a hook wait.
+func TestStrangersLock(t *testing.T) {
+	needRoot(t)
+	if _, err := List(); err != nil { // makes the lock
+		t.Fatal(err)
+	}
+	for _, path := range []string{lockFile, filepath.Dir(lockFile), bpffs, filepath.Dir(bpffs)} {
+		cmd := exec.Command("flock", "--exclusive", "--nonblock", path, "sh", "-c", "echo locked; cat")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL}
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		word := make([]byte, 16)
+		n, _ := stdout.Read(word) // nothing where it may not
+		if path == lockFile && n > 0 {
+			t.Errorf("another user can lock %s", path)
+		}
+		listed := make(chan error, 1)
+		go func() { _, err := List(); listed <- err }()
+		select {
+		case err := <-listed:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("a user who locks %s makes us wait", path)
+		}
+		stdin.Close()
+		_ = cmd.Wait()
+	}
+}
+
 // TestAgainstStrace lets strace watch the same run of programs that nobody has written for it.
 func TestAgainstStrace(t *testing.T) {
 	needRoot(t)
