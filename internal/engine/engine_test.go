@@ -158,7 +158,7 @@ func TestInstallAndBack(t *testing.T) {
 					break
 				}
 			}
-			if len(s.Registered) == 0 || len(s.Programs) != 1 || len(s.Problems) > 0 {
+			if len(s.Registered) == 0 || len(s.Programs) != 1 || filepath.Dir(s.Programs[0]) != h.Dir || len(s.Problems) > 0 {
 				t.Errorf("status is %+v", s)
 			}
 			do(t, h.Uninstall, c.engine)
