@@ -109,12 +109,12 @@ func status(c *cli.Context) error {
 
 func printEngines(w io.Writer, engines []engine.Status) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "ENGINE\tVERSION\tHOOK\tREGISTERED IN")
+	fmt.Fprintln(t, "ENGINE\tVERSION\tRUNS\tHOOK VERSION\tREGISTERED IN")
 	for _, s := range engines {
 		if s.Version == "" && len(s.Registered) == 0 && len(s.Problems) == 0 {
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Engine, orDash(s.Version), orDash(strings.Join(s.Programs, " ")), orDash(strings.Join(s.Registered, " ")))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Engine, orDash(s.Version), orDash(strings.Join(s.Programs, " ")), orDash(s.Hook), orDash(strings.Join(s.Registered, " ")))
 	}
 	if err := t.Flush(); err != nil {
 		return err

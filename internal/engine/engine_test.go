@@ -19,7 +19,7 @@ func host(t *testing.T, containerd string) *Host {
 	h := &Host{Root: t.TempDir(), Dir: t.TempDir()}
 	bin := t.TempDir()
 	for path, text := range map[string]string{
-		h.Dir + "/oci-hook": "", h.Dir + "/seccompgen-runc": "", h.Dir + "/nri-plugin": "",
+		h.Dir + "/oci-hook": "#!/bin/sh\necho seccompgen oci-hook v1.2.3", h.Dir + "/seccompgen-runc": "", h.Dir + "/nri-plugin": "",
 		bin + "/containerd": "#!/bin/sh\necho containerd github.com/containerd/containerd " + containerd,
 		bin + "/ctr":        `#!/bin/sh` + "\n" + `echo '{"ociVersion": "1.0.2-dev", "process": {"cwd": "/"}}'`,
 		bin + "/podman":     "#!/bin/sh\necho podman version 4.3.1",
@@ -158,7 +158,7 @@ func TestInstallAndBack(t *testing.T) {
 					break
 				}
 			}
-			if len(s.Registered) == 0 || len(s.Programs) != 1 || filepath.Dir(s.Programs[0]) != h.Dir || len(s.Problems) > 0 {
+			if len(s.Registered) == 0 || len(s.Programs) != 1 || filepath.Dir(s.Programs[0]) != h.Dir || s.Hook != "v1.2.3" || len(s.Problems) > 0 {
 				t.Errorf("status is %+v", s)
 			}
 			do(t, h.Uninstall, c.engine)

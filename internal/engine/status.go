@@ -20,6 +20,7 @@ type Status struct {
 	Version    string   `json:"version,omitempty"` // of the engine; "" where it is not installed
 	Registered []string `json:"registered"`        // the files that do it
 	Programs   []string `json:"programs"`          // what these files make the engine run
+	Hook       string   `json:"hook,omitempty"`    // the version of the hook beside these programs
 	Problems   []string `json:"problems,omitempty"`
 }
 
@@ -76,7 +77,21 @@ func (s *Status) runs(file, program string) {
 	}
 	if err != nil {
 		s.problem(err)
+		return
 	}
+	hook := filepath.Join(filepath.Dir(program), "oci-hook")
+	if info, err = os.Stat(hook); err == nil {
+		err = unsafe(hook, info)
+	}
+	var out []byte
+	if err == nil {
+		out, err = output(hook, "--version")
+	}
+	if err != nil {
+		s.problem(fmt.Errorf("ask the hook for its version: %w", err))
+		return
+	}
+	s.Hook = strings.TrimPrefix(strings.TrimSpace(string(out)), "seccompgen oci-hook ")
 }
 
 func (h *Host) hooksDStatus(s *Status, dir string) {
