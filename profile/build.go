@@ -132,7 +132,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	abis = sortABIs(abis)
 	denied := map[target][]Reason{}
 	if o.Policy == PolicyRobust {
-		for t, reasons := range additions(recordings, abis) {
+		for t, reasons := range additions(recordings, abis, floors) {
 			allowed[t] = append(allowed[t], reasons...)
 		}
 	}
@@ -289,7 +289,7 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 
 // additions returns what the robust policy adds, for the ABIs for which it is true. Where the workload's own binary was
 // analyzed, that takes the place of the table.
-func additions(recordings []*Recording, abis []specs.Arch) map[target][]Reason {
+func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Reason) map[target][]Reason {
 	add := map[target][]Reason{}
 	put := func(t target, r Reason) {
 		if !slices.Contains(add[t], r) {
@@ -302,6 +302,9 @@ func additions(recordings []*Recording, abis []specs.Arch) map[target][]Reason {
 			byGo := r.Workload.Go != "" && r.Static == nil && s.Phase == PhaseWorkload || isGoRuntime(r.Runtime) && s.Phase == PhaseRuntime
 			goABIs[s.ABI] = goABIs[s.ABI] || byGo
 		}
+	}
+	for t, r := range floors { // whose runtime has a closure too, if it is written in Go
+		goABIs[t.abi] = goABIs[t.abi] || strings.Contains(", "+r.Caller, ", runc ")
 	}
 	for _, row := range closure {
 		for _, abi := range abis {

@@ -501,6 +501,18 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
+// The runtimes that a profile is for have a closure too, where they are written in Go.
+func TestFloorsClosure(t *testing.T) {
+	r := recording(t, "a", call(t, PhaseWorkload, x64, "read"))
+	r.Workload.Go, r.Boundary = "", BoundaryExecve
+	for name, want := range map[string]bool{"runc": true, "crun": false} {
+		r.Runtime = Runtime{Name: name, Version: map[string]string{"runc": "1.1.5+ds1", "crun": "1.8.1"}[name]}
+		if p, _ := build(t, BuildOptions{}, r); slices.Contains(Allowed(p), "sched_yield") != want {
+			t.Errorf("%s: sched_yield is allowed or not: %v", name, Allowed(p))
+		}
+	}
+}
+
 func TestFloors(t *testing.T) {
 	floors, err := Floors()
 	if err != nil {

@@ -81,7 +81,7 @@ func Saturate(r *Recording) *Saturation {
 		}
 		abis = append(abis, s.ABI)
 	}
-	added := additions([]*Recording{r}, sortABIs(abis))
+	added := additions([]*Recording{r}, sortABIs(abis), nil)
 	s := &Saturation{Runs: len(r.Runs), PerRun: []RunCalls{}, Calls: []Frequency{}}
 	var all, beyond []map[string]bool
 	for c, runs := range in {
