@@ -83,6 +83,8 @@ type Run struct {
 	ID      string  `json:"id"`
 	Exit    int     `json:"exit"` // the runtime's exit status; -1 if it is not known
 	Seconds float64 `json:"seconds,omitempty"`
+	// Varied is what record --stress set for this run, such as GOGC=5 or -test.shuffle=3.
+	Varied []string `json:"varied,omitempty"`
 }
 
 // Syscall is one call of one ABI in one phase. A call that was allowed and one that was denied are two entries.

@@ -23,7 +23,7 @@ func explainCommand() *cli.Command {
 		Usage:     "tell why a profile has each of its entries, or all about one system call",
 		ArgsUsage: "PROFILE [SYSCALL]",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "why", Usage: "the reasons, written by build --why, in `FILE` (default: why.json beside the profile)"},
+			&cli.StringFlag{Name: "why", Usage: "the reasons, written by build --why, in `FILE` (default: NAME.why.json or why.json beside NAME.json)"},
 			&cli.StringFlag{Name: "compare", Usage: "compare with `docker`'s default profile, for Docker's default capabilities"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
@@ -79,8 +79,10 @@ func readWhy(c *cli.Context, data []byte) (*profile.Why, error) {
 		if c.Args().First() == "-" {
 			return nil, nil
 		}
-		path = filepath.Join(filepath.Dir(c.Args().First()), "why.json")
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if path = whyBeside(c.Args().First()); !exists(path) {
+			path = filepath.Join(filepath.Dir(c.Args().First()), "why.json")
+		}
+		if !exists(path) {
 			fmt.Fprintf(c.App.ErrWriter, "seccompgen: no %s: reasons are not known (build --why writes them)\n", path)
 			return nil, nil
 		}
@@ -93,6 +95,11 @@ func readWhy(c *cli.Context, data []byte) (*profile.Why, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return w, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func printExplanation(to io.Writer, x *profile.Explanation) error {

@@ -106,7 +106,7 @@ func flagsFirst(app *cli.App, args []string) []string {
 		if hasValue || f < 0 {
 			continue
 		}
-		if _, isBool := cmd.Flags[f].(*cli.BoolFlag); isBool {
+		if needsNoValue(cmd.Flags[f]) {
 			continue
 		}
 		if i++; i == len(args) {
@@ -115,6 +115,15 @@ func flagsFirst(app *cli.App, args []string) []string {
 		flags = append(flags, args[i])
 	}
 	return slices.Concat(args[:2], flags, []string{"--"}, words)
+}
+
+func needsNoValue(f cli.Flag) bool {
+	if g, ok := f.(*cli.GenericFlag); ok {
+		_, ok = g.Value.(*onOff)
+		return ok
+	}
+	_, ok := f.(*cli.BoolFlag)
+	return ok
 }
 
 // noMoreThan refuses arguments that a command would leave unread.

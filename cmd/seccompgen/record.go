@@ -36,6 +36,9 @@ func record(c *cli.Context) (err error) {
 		return fmt.Errorf("--chance %g: it goes with --until-saturated, and lies between 0 and 1", p)
 	}
 	w, err := openWorkload(c)
+	if err == nil && len(w.settings) > 1 {
+		err = errors.Join(errors.New("record takes one --runtime and one --no-new-privileges: recordings of several are built together"), w.session.Close())
+	}
 	if err != nil {
 		return interrupted(c.Context, err)
 	}
@@ -53,13 +56,14 @@ func record(c *cli.Context) (err error) {
 	var all *profile.Recording
 	saturated := false
 	for i := range w.runs {
-		r, err := w.session.Run(c.Context, w.bundle, w.run)
+		b := w.at(i + 1)
+		r, err := w.session.Run(c.Context, b, w.run)
 		if err != nil {
 			return err
 		}
 		r.Static = static
 		if w.bundle.Binary != "" {
-			if err := resolve(r, w.bundle.Binary); err != nil {
+			if err := resolve(r, b.Binary); err != nil {
 				return err
 			}
 		}
@@ -73,8 +77,8 @@ func record(c *cli.Context) (err error) {
 			}
 		}
 		if w.runs > 1 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: run %d of %d: %s, %d new, %.1f s\n",
-				i+1, w.runs, plural(len(r.Syscalls), "call"), len(all.Syscalls)-before, r.Runs[0].Seconds)
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: run %d of %d%s: %s, %d new, %.1f s\n",
+				i+1, w.runs, varied(r.Runs[0].Varied), plural(len(r.Syscalls), "call"), len(all.Syscalls)-before, r.Runs[0].Seconds)
 		}
 		if saturated = until && i > 0 && profile.Saturate(all).All.Chance < c.Float64("chance"); saturated {
 			break

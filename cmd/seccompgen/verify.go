@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -24,11 +26,14 @@ func verifyCommand() *cli.Command {
 		Name:      "verify",
 		Usage:     "run the workload under a profile: zero denials and the same test results, or who was denied what",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
-		Flags: append(append(workloadFlags(), reportFlags()...),
+		Flags: slices.Concat(workloadFlags(), reportFlags(), repairFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "profile", Usage: "the profile to verify, runtime-spec linux.seccomp, in `FILE`"},
 			&cli.StringFlag{Name: "recording", Usage: "compare test results with those in `FILE` (default: a control run without the profile)"},
+			&cli.IntFlag{Name: "jobs", Usage: "make `N` runs at a time (default: a run a core where runs cannot meet, else one)"},
+			&cli.BoolFlag{Name: "keep-going", Usage: "make all runs, also after one that fails"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
-			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what the workload prints"}),
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what the workload prints"},
+		}),
 		Action: verifyAction,
 	}
 }
@@ -41,7 +46,13 @@ func verifyAction(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	o := verify.Options{Runs: c.Int("runs")}
+	if err := checkRepairFlags(c); err != nil {
+		return err
+	}
+	if c.IsSet("jobs") && c.Int("jobs") < 1 {
+		return fmt.Errorf("--jobs %d: one run at a time is the least", c.Int("jobs"))
+	}
+	o := verify.Options{Runs: c.Int("runs"), KeepGoing: c.Bool("keep-going"), Resolve: resolve}
 	if c.IsSet("recording") {
 		if o.Recorded, err = readFile(c.String("recording"), profile.ReadRecording); err != nil {
 			return err
@@ -59,15 +70,18 @@ func verifyAction(c *cli.Context) (err error) {
 	if _, others := scmp.UnknownNames(p); len(others) > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here give them the default action\n", scmp.Version(), strings.Join(others, ", "))
 	}
-	o.Run = w.run
-	if w.bundle.Binary != "" {
-		o.Resolve = func(r *profile.Recording) error { return resolve(r, w.bundle.Binary) }
-	}
+	o.Run, o.Settings, o.Bundle, o.Jobs = w.run, w.settings, w.at, jobs(c, w)
 	if !c.Bool("verbose") {
 		o.Run.Output = io.Discard
 	}
-	if f, ok := c.App.ErrWriter.(*os.File); ok && term.IsTerminal(int(f.Fd())) && w.runs > 1 {
-		bar := progressbar.NewOptions(w.runs, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription("verify"),
+	switch {
+	case c.IsSet("repair"):
+		return repair(c, w, p, o)
+	case c.IsSet("shrink"):
+		return shrink(c, w, p, o)
+	}
+	if all := w.runs * len(w.settings); isTerminal(c.App.ErrWriter) && all > 1 {
+		bar := progressbar.NewOptions(all, progressbar.OptionSetWriter(c.App.ErrWriter), progressbar.OptionSetDescription("verify"),
 			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
 		o.Progress = func(done, _ int) { _ = bar.Set(done) }
 	}
@@ -78,12 +92,37 @@ func verifyAction(c *cli.Context) (err error) {
 	if err := reports.write(r, w.bundle.Spec); err != nil {
 		return err
 	}
+	return conclude(c, r)
+}
+
+// jobs returns how many runs to make at a time. Runs meet in what the host lets them share: its network, mounts, a root file
+// system of their own that is not thrown away.
+func jobs(c *cli.Context, w *workload) int {
+	switch {
+	case c.IsSet("jobs"):
+		return c.Int("jobs")
+	case !w.bundle.Host || c.String("network") == "host" || len(c.StringSlice("mount")) > 0:
+		return 1
+	}
+	return runtime.NumCPU()
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// conclude prints the report, and says the verdict with the exit status.
+func conclude(c *cli.Context, r *verify.Report) (err error) {
 	if c.Bool("json") {
 		e := json.NewEncoder(c.App.Writer)
 		e.SetIndent("", "  ")
 		err = e.Encode(r)
 	} else {
-		err = printReport(c.App.Writer, r)
+		if r.Repair != nil {
+			err = printRepair(c, r.Repair)
+		}
+		err = errors.Join(err, printReport(c.App.Writer, r))
 	}
 	if err != nil {
 		return fmt.Errorf("print the report: %w", err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
 	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/verify"
 )
 
 // workloadFlags are shared by the commands that run a container.
@@ -25,10 +27,12 @@ func workloadFlags() []cli.Flag {
 		&cli.StringFlag{Name: "bundle", Usage: "run the OCI bundle in `DIR`"},
 		&cli.BoolFlag{Name: "exec", Usage: "run the command after --"},
 		&cli.IntFlag{Name: "runs", Value: 1, Usage: "run the workload `N` times"},
-		&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "OCI runtime, a name or a `PATH`"},
+		&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "OCI runtime, a name or a `PATH`; verify takes a list, RUNTIME,RUNTIME"},
 		&cli.StringFlag{Name: "network", Value: "none", Usage: "`none` (an own namespace, loopback up) or host"},
 		&cli.StringFlag{Name: "user", Usage: "run as `UID[:GID]`"},
-		&cli.BoolFlag{Name: "no-new-privileges", Value: true, Usage: "set the process's no_new_privs bit; =false as engines do by default"},
+		&cli.GenericFlag{Name: "no-new-privileges", Value: &onOff{"true"}, Usage: "set the process's no_new_privs bit; `=false` as engines do by default; verify takes =both"},
+		&cli.BoolFlag{Name: "stress", Usage: "vary what changes a Go program's calls, by the number of the run: GOGC, GOMAXPROCS, asynchronous preemption, -test.cpu, -test.shuffle"},
+		&cli.BoolFlag{Name: "race", Usage: "with --stress: every eighth run executes a build with the race detector, if there is one; its runtime makes calls of its own"},
 		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "end a run that takes longer than `D`"},
 		&cli.StringFlag{Name: "rootfs", Usage: "root file system `DIR` instead of a throw-away overlay over the host's"},
 		&cli.StringSliceFlag{Name: "env", Usage: "set `K=V` in the container"},
@@ -39,10 +43,66 @@ func workloadFlags() []cli.Flag {
 
 // workload is what a command that runs containers was asked to run.
 type workload struct {
-	session *container.Session
-	bundle  *bundle.Bundle
-	run     container.Options
-	runs    int
+	session  *container.Session
+	bundle   *bundle.Bundle
+	race     *bundle.Bundle // the same with the race detector, or nil
+	run      container.Options
+	settings []verify.Setting
+	runs     int
+	stress   bool
+}
+
+// maxBudget is how long a shrink may take unless it is told otherwise.
+const maxBudget = 10 * time.Minute
+
+// raceEvery is how many runs under --stress --race have one of the race build among them.
+const raceEvery = 8
+
+// at returns the bundle for a run; 1 is the first.
+func (w *workload) at(run int) *bundle.Bundle {
+	switch {
+	case !w.stress:
+		return w.bundle
+	case w.race != nil && run%raceEvery == 0:
+		return w.race
+	case w.race != nil:
+		run -= run / raceEvery // so that no variation is left out
+	}
+	return w.bundle.Vary(bundle.Stress(run))
+}
+
+// varied says how a run differed, for a line about it.
+func varied(how []string) string {
+	if len(how) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(how, " ") + ")"
+}
+
+// onOff is true, false or both. It is a flag that needs no value, as a boolean one.
+type onOff struct{ value string }
+
+func (v *onOff) Set(s string) error {
+	b, err := strconv.ParseBool(s)
+	if err != nil && s != "both" {
+		return errors.New("it is not one of true, false, both")
+	}
+	v.value = s
+	if err == nil {
+		v.value = strconv.FormatBool(b)
+	}
+	return nil
+}
+
+func (v *onOff) String() string   { return v.value }
+func (v *onOff) IsBoolFlag() bool { return true }
+
+// values returns what was asked for.
+func (v *onOff) values() []bool {
+	if v.value == "both" {
+		return []bool{true, false}
+	}
+	return []bool{v.value == "true"}
 }
 
 // openWorkload prepares a session and the bundle that the command line asks for. The caller closes the session.
@@ -50,16 +110,25 @@ func openWorkload(c *cli.Context) (w *workload, err error) {
 	if err := noMoreThan(c, 1); err != nil {
 		return nil, err
 	}
-	w = &workload{runs: c.Int("runs")}
+	w = &workload{runs: c.Int("runs"), stress: c.Bool("stress")}
 	if w.runs < 1 {
 		return nil, fmt.Errorf("--runs %d: at least one run is needed", w.runs)
 	}
 	if c.Duration("timeout") <= 0 {
 		return nil, fmt.Errorf("--timeout %s: it must be longer than nothing", c.Duration("timeout"))
 	}
-	if w.run.Runtime, err = container.FindRuntime(c.String("runtime")); err != nil {
-		return nil, err
+	if c.Bool("race") && (!w.stress || c.Bool("exec") || c.IsSet("bundle")) {
+		return nil, errors.New("--race goes with --stress and a package, whose tests can be built with the race detector")
 	}
+	var runtimes []*container.Runtime
+	for name := range strings.SplitSeq(c.String("runtime"), ",") {
+		rt, err := container.FindRuntime(name)
+		if err != nil {
+			return nil, err
+		}
+		runtimes = append(runtimes, rt)
+	}
+	w.run.Runtime = runtimes[0]
 	if w.run.Hook, err = findHook(c.String("hook")); err != nil {
 		return nil, err
 	}
@@ -67,16 +136,45 @@ func openWorkload(c *cli.Context) (w *workload, err error) {
 	if w.session, err = container.NewSession(); err != nil {
 		return nil, err
 	}
-	if w.bundle, err = openBundle(c, w.session.Dir); err != nil {
+	if err := w.open(c); err != nil {
 		return nil, errors.Join(err, w.session.Close())
+	}
+	nnps := noNewPrivileges(c)
+	if c.IsSet("bundle") && !c.IsSet("no-new-privileges") {
+		nnps = []bool{w.bundle.Spec.Process.NoNewPrivileges}
+	}
+	for _, rt := range runtimes {
+		for _, nnp := range nnps {
+			w.settings = append(w.settings, verify.Setting{Runtime: rt, NoNewPrivileges: nnp})
+		}
 	}
 	return w, nil
 }
 
-func openBundle(c *cli.Context, dir string) (*bundle.Bundle, error) {
+func noNewPrivileges(c *cli.Context) []bool { return c.Generic("no-new-privileges").(*onOff).values() }
+
+// open makes the bundle, and the one with the race detector.
+func (w *workload) open(c *cli.Context) (err error) {
+	if w.bundle, err = openBundle(c, w.session.Dir, false); err != nil || !c.Bool("race") {
+		return err
+	}
+	race, err := openBundle(c, w.session.Dir, true)
+	if c.Context.Err() != nil {
+		return err
+	}
+	if err != nil {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: without the race detector, which does not build here: %v\n", err)
+		return nil
+	}
+	race.Workload, race.Varied = w.bundle.Workload, []string{"-race"}
+	w.race = race
+	return nil
+}
+
+func openBundle(c *cli.Context, dir string, race bool) (*bundle.Bundle, error) {
 	o := bundle.Options{
 		Rootfs: c.String("rootfs"), Env: c.StringSlice("env"), Mounts: c.StringSlice("mount"), User: c.String("user"),
-		Network: c.String("network"), NoNewPrivileges: c.Bool("no-new-privileges"),
+		Network: c.String("network"), NoNewPrivileges: noNewPrivileges(c)[0], Race: race,
 	}
 	pkg, rest := c.Args().First(), restOf(c)
 	kinds := 0
@@ -150,7 +248,11 @@ func writeOutput(stdout io.Writer, path string, encode func(io.Writer) error) er
 		_, err := stdout.Write(b.Bytes())
 		return err
 	}
-	if err := renameio.WriteFile(path, b.Bytes(), 0o644); err != nil {
+	return writeBytes(path, b.Bytes())
+}
+
+func writeBytes(path string, data []byte) error {
+	if err := renameio.WriteFile(path, data, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

@@ -29,6 +29,7 @@ type Options struct {
 	User            string   // UID[:GID]
 	Network         string   // "none" (own namespace, loopback up) or "host"
 	NoNewPrivileges bool
+	Race            bool // build the package's tests with the race detector
 }
 
 // Overlay is a writable overlay over one of the host's file systems, below the container's root.
@@ -46,7 +47,8 @@ type Bundle struct {
 	Binary   string // what the workload executes, where the host has it; "" in another root file system
 	Init     bool   // the first program is our init, and the workload its child
 	// Host is whether the container's root is the host's, seen through overlays.
-	Host bool
+	Host   bool
+	Varied []string // how this bundle differs from the one asked for, see Vary
 }
 
 // Command makes a bundle that runs a command in the current directory.

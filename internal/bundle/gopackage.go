@@ -45,8 +45,11 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 	if d.More() {
 		return nil, fmt.Errorf("%s names several packages: give one", pkg)
 	}
-	bin := filepath.Join(dir, filepath.Base(info.ImportPath)+".test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", bin, info.ImportPath)
+	bin, args := filepath.Join(dir, filepath.Base(info.ImportPath)+".test"), []string{"test", "-c"}
+	if o.Race {
+		bin, args = filepath.Join(dir, filepath.Base(info.ImportPath)+".race.test"), append(args, "-race")
+	}
+	build := exec.CommandContext(ctx, "go", append(args, "-o", bin, info.ImportPath)...)
 	build.Stdout, build.Stderr = talk, talk
 	if err := build.Run(); err != nil {
 		return nil, fmt.Errorf("build the tests of %s: %w", info.ImportPath, err)
@@ -55,7 +58,7 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 		return nil, fmt.Errorf("package %s has no tests", info.ImportPath)
 	}
 	// -test.v=test2json marks the lines that name results, so that no output of a test is taken for one.
-	args := append([]string{bin, "-test.paniconexit0", "-test.v=test2json"}, TestFlags(flags)...)
+	args = append([]string{bin, "-test.paniconexit0", "-test.v=test2json"}, TestFlags(flags)...)
 	init, err := writeInit(dir)
 	if err != nil {
 		return nil, err
@@ -80,6 +83,9 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 	b.Workload.SHA256, err = fileSHA256(bin)
 	return b, err
 }
+
+// ownArgs is how many arguments stand before the user's: the init, the test binary and our flags.
+const ownArgs = 4
 
 // testFlags are those that go test hands to the test binary; there they are called -test.NAME.
 var testFlags = []string{

@@ -101,10 +101,10 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 	r.Runtime = o.Runtime.Runtime
 	r.NoNewPrivileges = b.Spec.Process.NoNewPrivileges
 	r.Workload = b.Workload
-	r.Runs[0].Exit, r.Runs[0].Seconds = ended.exit, float64(int(seconds*1000))/1000
+	r.Runs[0].Exit, r.Runs[0].Seconds, r.Runs[0].Varied = ended.exit, float64(int(seconds*1000))/1000, b.Varied
 	r.Tests = tests.Results()
 	r.Drop(ended.reason, min(uint64(len(ended.reason)), 1))
-	if r.Dropped[profile.DropNotStarted] > 0 && o.Seccomp.DefaultAction == specs.ActAllow {
+	if action := o.Seccomp.DefaultAction; r.Dropped[profile.DropNotStarted] > 0 && (action == specs.ActAllow || action == specs.ActLog) {
 		return nil, fmt.Errorf("%s did not start the container: %s", o.Runtime.Name, talk.last())
 	}
 	return r, nil

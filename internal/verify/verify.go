@@ -9,9 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/profiles/seccomp"
@@ -50,12 +51,14 @@ type Report struct {
 		Allowed       int `json:"allowed"`
 		DockerDefault int `json:"dockerDefault"` // what Docker's default profile allows on the same ABIs
 	} `json:"profile"`
+	Repair *Repair `json:"repair,omitempty"`
 }
 
 // Run is one run under the profile.
 type Run struct {
 	Runtime         profile.Runtime `json:"runtime"`
 	NoNewPrivileges bool            `json:"noNewPrivileges"`
+	Varied          []string        `json:"varied,omitempty"` // what --stress set
 	Exit            int             `json:"exit"`
 	Seconds         float64         `json:"seconds"`
 }
@@ -86,54 +89,170 @@ type Test struct {
 	Verified string `json:"verified"` // "" if it never ended
 }
 
-// Options are the settings of a verification.
-type Options struct {
-	Run      container.Options // Seccomp and Denials are set here
-	Runs     int
-	Recorded *profile.Recording // whose test results to compare with; nil makes a control run without the profile
-	Progress func(done, of int)
-	Resolve  func(*profile.Recording) error // names the functions on the callers' stacks; may be nil
-	Talk     io.Writer
+// Setting is one way to run containers, in which a profile has to hold.
+type Setting struct {
+	Runtime         *container.Runtime
+	NoNewPrivileges bool
 }
 
-// Verify runs the bundle under the profile. It stops at the first run that fails.
+// Options are the settings of a verification.
+type Options struct {
+	Run       container.Options  // Runtime, Seccomp and Denials are set here
+	Settings  []Setting          // at least one
+	Runs      int                // in each setting
+	Jobs      int                // runs at a time; the report does not depend on it
+	KeepGoing bool               // make all runs, also after one that fails
+	Recorded  *profile.Recording // whose test results to compare with; nil makes a control run without the profile
+	// Bundle returns the bundle for a run, 1 being the first of its setting; nil takes the same for all.
+	Bundle   func(run int) *bundle.Bundle
+	Progress func(done, of int)
+	Resolve  func(r *profile.Recording, binary string) error // names the functions on the callers' stacks; may be nil
+}
+
+// bundle returns the setting and the bundle of a run; 0 is the first.
+func (o *Options) at(i int, b *bundle.Bundle) (Setting, *bundle.Bundle) {
+	s := o.Settings[i%len(o.Settings)]
+	if o.Bundle != nil {
+		b = o.Bundle(i/len(o.Settings) + 1)
+	}
+	return s, b.WithNoNewPrivileges(s.NoNewPrivileges)
+}
+
+// run makes a run, and names its callers.
+func (o *Options) run(ctx context.Context, s *container.Session, i int, b *bundle.Bundle, p *specs.LinuxSeccomp, denials bool) (*profile.Recording, error) {
+	setting, b := o.at(i, b)
+	ro := o.Run
+	ro.Runtime, ro.Seccomp, ro.Denials = setting.Runtime, p, denials
+	if denials {
+		ro.StopAfterDenial = afterDenial
+	}
+	rec, err := s.Run(ctx, b, ro)
+	if err != nil || o.Resolve == nil || b.Binary == "" {
+		return rec, err
+	}
+	return rec, o.Resolve(rec, b.Binary)
+}
+
+// Verify runs the bundle under the profile in all settings, turn by turn. It stops at the first run that fails, unless it is
+// told to keep going.
 func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options) (*Report, error) {
 	if err := Check(p); err != nil {
 		return nil, err
 	}
+	r := newReport(p, b)
+	baseline := o.Recorded
+	if baseline == nil {
+		var err error
+		if baseline, err = o.control(ctx, s, 0, b); err != nil {
+			return nil, err
+		}
+	}
+	all := o.Runs * len(o.Settings)
+	first := -1 // the run that decided
+	err := inOrder(ctx, all, o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
+		rec, err := o.run(ctx, s, i, b, p, true)
+		if err != nil {
+			return nil, fmt.Errorf("run %d under the profile: %w", i+1, err)
+		}
+		return rec, nil
+	}, func(i int, rec *profile.Recording) bool {
+		r.add(i+1, rec, baseline)
+		if o.Progress != nil {
+			o.Progress(i+1, all)
+		}
+		reason := r.Reason
+		verdict := r.judge(rec, baseline)
+		switch {
+		case first >= 0:
+			r.Reason = reason
+		case verdict != Pass:
+			first, r.Verdict = i, verdict
+		}
+		return first < 0 || o.KeepGoing
+	})
+	if err != nil {
+		return nil, err
+	}
+	if first >= 0 {
+		return r, r.excuse(ctx, s, first, b, o)
+	}
+	r.Verdict = Pass
+	r.Reason = fmt.Sprintf("no denials and the same test results in %d of %d runs", all, all)
+	if len(o.Settings) > 1 {
+		r.Reason += ": " + describe(o.Settings, o.Runs)
+	}
+	return r, nil
+}
+
+func newReport(p *specs.LinuxSeccomp, b *bundle.Bundle) *Report {
 	r := &Report{Version: ReportVersion, Denials: []Denial{}, Tests: []Test{}, Runs: []Run{}}
 	r.Profile.Allowed = len(profile.Allowed(p))
 	if docker, err := dockerDefault(b.Spec); err == nil { // no reason not to verify
 		r.Profile.DockerDefault = len(onABIs(profile.Allowed(docker), p.Architectures))
 	}
-	baseline := o.Recorded
-	if baseline == nil {
-		var err error
-		if baseline, err = control(ctx, s, b, o); err != nil {
-			return nil, err
+	return r
+}
+
+// describe says in how many runs each setting held.
+func describe(settings []Setting, runs int) string {
+	var parts []string
+	for _, s := range settings {
+		nnp := "without no_new_privs"
+		if s.NoNewPrivileges {
+			nnp = "with no_new_privs"
 		}
+		parts = append(parts, fmt.Sprintf("%d under %s %s %s", runs, s.Runtime.Name, s.Runtime.Version, nnp))
 	}
-	o.Run.Seccomp, o.Run.Denials, o.Run.StopAfterDenial = p, true, afterDenial
-	for i := range o.Runs {
-		rec, err := s.Run(ctx, b, o.Run)
-		if err != nil {
-			return nil, fmt.Errorf("run %d under the profile: %w", i+1, err)
-		}
-		if o.Resolve != nil {
-			if err := o.Resolve(rec); err != nil {
-				return nil, err
+	return strings.Join(parts, ", ")
+}
+
+// inOrder does n things, some at a time, and takes their results in order, until take has enough: what is under way then
+// is stopped, so that what was taken does not depend on how many were done at a time.
+func inOrder[T any](ctx context.Context, n, width int, do func(context.Context, int) (T, error), take func(int, T) bool) error {
+	type result struct {
+		value T
+		err   error
+	}
+	within, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	next, results := make(chan int), make([]chan result, n)
+	for i := range results {
+		results[i] = make(chan result, 1)
+	}
+	for range min(max(width, 1), n) {
+		group.Go(func() {
+			for i := range next {
+				v, err := do(within, i)
+				results[i] <- result{v, err}
+			}
+		})
+	}
+	group.Go(func() {
+		defer close(next)
+		for i := range n {
+			select {
+			case next <- i:
+			case <-within.Done():
+				return
 			}
 		}
-		r.add(i+1, rec, baseline)
-		if o.Progress != nil {
-			o.Progress(i+1, o.Runs)
-		}
-		if r.Verdict = r.judge(rec, baseline); r.Verdict != Pass {
-			return r, r.excuse(ctx, s, b, o)
+	})
+	for i := range n {
+		select {
+		case r := <-results[i]:
+			if r.err != nil {
+				return r.err
+			}
+			if !take(i, r.value) {
+				return nil
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
-	r.Reason = fmt.Sprintf("no denials and the same test results in %d of %d runs", o.Runs, o.Runs)
-	return r, nil
+	return nil
 }
 
 // dockerDefault is Docker's default profile for the container's capabilities on this kernel.
@@ -152,10 +271,9 @@ func onABIs(names []string, abis []specs.Arch) []string {
 	})
 }
 
-// control runs the bundle without the profile.
-func control(ctx context.Context, s *container.Session, b *bundle.Bundle, o Options) (*profile.Recording, error) {
-	o.Run.Seccomp, o.Run.Denials = container.AllowAll(), false
-	rec, err := s.Run(ctx, b, o.Run)
+// control makes a run without the profile.
+func (o *Options) control(ctx context.Context, s *container.Session, i int, b *bundle.Bundle) (*profile.Recording, error) {
+	rec, err := o.run(ctx, s, i, b, container.AllowAll(), false)
 	if err != nil {
 		return nil, fmt.Errorf("control run without the profile: %w", err)
 	}
@@ -166,7 +284,9 @@ func control(ctx context.Context, s *container.Session, b *bundle.Bundle, o Opti
 }
 
 func (r *Report) add(run int, rec, baseline *profile.Recording) {
-	r.Runs = append(r.Runs, Run{Runtime: rec.Runtime, NoNewPrivileges: rec.NoNewPrivileges, Exit: rec.Runs[0].Exit, Seconds: rec.Runs[0].Seconds})
+	r.Runs = append(r.Runs, Run{
+		Runtime: rec.Runtime, NoNewPrivileges: rec.NoNewPrivileges, Varied: rec.Runs[0].Varied, Exit: rec.Runs[0].Exit, Seconds: rec.Runs[0].Seconds,
+	})
 	for _, c := range rec.Syscalls {
 		if c.Denied == nil {
 			continue
@@ -198,12 +318,15 @@ func union(a, b map[string]string) map[string]string {
 	return all
 }
 
-// judge decides on one run, in the order of what says most.
+// judge decides on the last run, in the order of what says most.
 func (r *Report) judge(rec, baseline *profile.Recording) Verdict {
 	run := rec.Runs[0]
+	denial := slices.IndexFunc(r.Denials, func(d Denial) bool { return d.Run == len(r.Runs) })
+	test := slices.IndexFunc(r.Tests, func(t Test) bool { return t.Run == len(r.Runs) })
 	switch {
-	case len(r.Denials) > 0:
-		r.Reason = fmt.Sprintf("%s was denied", cmp.Or(r.Denials[0].Name, fmt.Sprintf("call number %d", r.Denials[0].Nr)))
+	case denial >= 0:
+		d := r.Denials[denial]
+		r.Reason = fmt.Sprintf("%s was denied", cmp.Or(d.Name, fmt.Sprintf("call number %d", d.Nr)))
 		if rec.Dropped[profile.DropNotStarted] > 0 {
 			r.Reason += ", and the container did not start: " + rec.Runtime.Name + " itself needs that call under the filter"
 		}
@@ -214,8 +337,8 @@ func (r *Report) judge(rec, baseline *profile.Recording) Verdict {
 	case !rec.Complete:
 		r.Reason = rec.Incomplete().Error()
 		return Inconclusive
-	case len(r.Tests) > 0:
-		t := r.Tests[0]
+	case test >= 0:
+		t := r.Tests[test]
 		r.Reason = fmt.Sprintf("no denials, but %s says %s, and without the profile %s", t.Name, cmp.Or(t.Verified, "nothing"), cmp.Or(t.Recorded, "nothing"))
 		return Fail
 	case run.Exit != baseline.Runs[0].Exit:
@@ -228,25 +351,28 @@ func (r *Report) judge(rec, baseline *profile.Recording) Verdict {
 // controls is how often the bundle runs without a profile to find out whether a test is flaky by itself.
 const controls = 3
 
-// excuse takes the blame from the profile when nothing was denied, and the same tests change without it too.
-func (r *Report) excuse(ctx context.Context, s *container.Session, b *bundle.Bundle, o Options) error {
-	if r.Verdict != Fail || len(r.Denials) > 0 || len(r.Tests) == 0 {
+// excuse takes the blame from the profile when the run that decided had no denials, and the same tests change in runs
+// like it without the profile too.
+func (r *Report) excuse(ctx context.Context, s *container.Session, run int, b *bundle.Bundle, o Options) error {
+	tests := slices.DeleteFunc(slices.Clone(r.Tests), func(t Test) bool { return t.Run != run+1 })
+	denied := slices.ContainsFunc(r.Denials, func(d Denial) bool { return d.Run == run+1 })
+	if r.Verdict != Fail || denied || len(tests) == 0 {
 		return nil
 	}
 	flaky := map[string]bool{}
 	for range controls {
-		rec, err := control(ctx, s, b, o)
+		rec, err := o.control(ctx, s, run, b)
 		if errors.Is(err, profile.ErrIncomplete) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		for _, t := range r.Tests {
+		for _, t := range tests {
 			flaky[t.Name] = flaky[t.Name] || rec.Tests[t.Name] != t.Recorded
 		}
 	}
-	for _, t := range r.Tests {
+	for _, t := range tests {
 		if !flaky[t.Name] {
 			return nil
 		}
