@@ -182,6 +182,9 @@ func shrink(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 			last = text
 		},
 	})
+	if c.Context.Err() != nil && exists(out+".state.json") {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s.state.json keeps what was tried: the same command goes on from there\n", out)
+	}
 	if errors.Is(err, verify.ErrUnstable) {
 		return fmt.Errorf("shrink: %w", err)
 	}

@@ -211,6 +211,9 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 	x.state.Flaky = slices.Sorted(maps.Keys(x.flaky))
 	x.state.Deadline = min(x.o.Run.Timeout.Seconds(), 3*slowest+3)
 	x.setDeadline()
+	if err := x.save(); err != nil {
+		return err
+	}
 	whole, err := x.try(ctx, answers{}, false)
 	if err != nil {
 		return err
