@@ -109,6 +109,7 @@ type shrinkState struct {
 	Deadline float64          `json:"deadline"`
 	Flaky    []string         `json:"flaky"`
 	Outcomes map[string]Trial `json:"outcomes"` // by candidate
+	Restored map[string]Trial `json:"restored"` // taken away at first, and needed now and then as it turned out
 }
 
 // Shrink takes calls out of the profile as long as the tests do not notice, and proves that not one more can go. Candidates
@@ -138,17 +139,27 @@ func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	if err := x.reduce(ctx, candidates, removed); err != nil {
 		return nil, nil, err
 	}
-	needed, err := x.certify(ctx, candidates, removed)
-	if err != nil {
-		return nil, nil, err
-	}
-	small := without(p, removed)
-	denied, passed, err := x.confirm(ctx, small)
-	if err != nil {
-		return nil, nil, err
+	var needed []Needed
+	var small *specs.LinuxSeccomp
+	var denied []string
+	for {
+		for name := range x.state.Restored {
+			delete(removed, name)
+		}
+		if needed, err = x.certify(ctx, candidates, removed); err != nil {
+			return nil, nil, err
+		}
+		small = without(p, removed)
+		restored := len(x.state.Restored)
+		if denied, err = x.confirm(ctx, small, removed); err != nil {
+			return nil, nil, err
+		}
+		if len(x.state.Restored) == restored {
+			break
+		}
 	}
 	c := &Certificate{
-		Version: CertificateVersion, From: from, Criterion: criterion, Workload: b.Workload, Repeats: so.Repeats, Deadline: x.o.Run.Timeout.Seconds(), Passed: passed,
+		Version: CertificateVersion, From: from, Criterion: criterion, Workload: b.Workload, Repeats: so.Repeats, Deadline: x.o.Run.Timeout.Seconds(), Passed: x.confirmations(),
 		Needed: needed, Kept: append([]string{}, so.Keep...), Removed: []Removed{}, Denied: denied, Trials: len(x.state.Outcomes),
 	}
 	if c.Profile, err = digest(small); err != nil {
@@ -190,7 +201,7 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 	if resumed, err := x.resume(inputs); resumed || err != nil {
 		return err
 	}
-	x.state = shrinkState{Version: 1, Inputs: inputs, Flaky: []string{}, Outcomes: map[string]Trial{}}
+	x.state = shrinkState{Version: 1, Inputs: inputs, Flaky: []string{}, Outcomes: map[string]Trial{}, Restored: map[string]Trial{}}
 	x.flaky = map[string]bool{}
 	slowest := x.baseline.Runs[0].Seconds
 	for range controls {
@@ -297,6 +308,11 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 				continue
 			}
 			n := Needed{Name: name, Trials: []Trial{}}
+			if t, ok := x.state.Restored[name]; ok {
+				n.Trials = append(n.Trials, t)
+				needed = append(needed, n)
+				continue
+			}
 			for _, errno := range errnos {
 				alone := maps.Clone(removed)
 				alone[name] = errno
@@ -318,29 +334,46 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 	}
 }
 
-// confirm runs the result as often as a verification would, and tells what it denies.
-func (x *shrinker) confirm(ctx context.Context, small *specs.LinuxSeccomp) (denied []string, runs int, err error) {
+// confirmations is how often the result runs: calls that come and go need more runs than a trial has.
+func (x *shrinker) confirmations() int { return max(x.o.Runs, x.so.Repeats, 10) * len(x.o.Settings) }
+
+// confirm runs the result, and tells what it denies. Where a run fails, the calls that this one was denied and no good one
+// are restored.
+func (x *shrinker) confirm(ctx context.Context, small *specs.LinuxSeccomp, removed answers) ([]string, error) {
 	if err := Check(small); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	runs = max(x.o.Runs, x.so.Repeats) * len(x.o.Settings)
-	what, denied := "", []string{}
-	err = inOrder(ctx, runs, x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
+	what, denied, runs := "", []string{}, 0
+	var culprits []string
+	err := inOrder(ctx, x.confirmations(), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
 		return x.o.run(ctx, x.s, i, x.b, small, true)
 	}, func(_ int, rec *profile.Recording) bool {
+		runs++
+		what = x.noticed(rec)
 		for _, c := range rec.Syscalls {
-			if c.Denied != nil && !slices.Contains(denied, c.Name) {
+			if c.Denied == nil || slices.Contains(denied, c.Name) {
+				continue
+			}
+			if what == "" {
 				denied = append(denied, c.Name)
+			} else if _, ours := removed[c.Name]; ours && !slices.Contains(culprits, c.Name) {
+				culprits = append(culprits, c.Name)
 			}
 		}
-		what = x.noticed(rec)
 		return what == ""
 	})
-	if err == nil && what != "" {
-		err = fmt.Errorf("%w: the shrunken profile fails a run in the end: %s: give more --repeats", ErrUnstable, what)
-	}
 	slices.Sort(denied)
-	return denied, runs, err
+	if err != nil || what == "" {
+		return denied, err
+	}
+	if len(culprits) == 0 {
+		return nil, fmt.Errorf("%w: the shrunken profile failed one of %d runs, and not by a call that was taken away: %s", ErrUnstable, runs, what)
+	}
+	for _, name := range culprits {
+		x.state.Restored[name] = Trial{Errno: profile.ErrnoName(removed[name]), Failed: 1, Of: runs, What: what}
+	}
+	x.so.Talk(fmt.Sprintf("restored %s: one of %d runs failed without: %s", strings.Join(culprits, " "), runs, what))
+	return nil, x.save()
 }
 
 // try runs a candidate, or knows its outcome already. Unless it shall count, it stops at the first run that fails.
