@@ -7,10 +7,11 @@ CONTAINERD_VERSION := v2.4.2
 RUNTIMES ?= runc,$(CURDIR)/bin/runc,crun
 PREFIX ?= /usr/local
 PACKAGES ?= ./...
+SMALLEST := mountinfo,pty,flock,encoding-json
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads static mutations policies floors fresh
+.PHONY: help setup build demo test bench lint generate install workloads static mutations alarms repairs shrinks policies floors fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,8 +50,17 @@ workloads: build bin/runc ## prove record, build, verify on all workloads, into 
 static: build ## compare what workloads call with what their machine code can call, into docs/workloads-static.md (root)
 	go run -tags seccomp ./test/proof -static -runs 1 -o docs/workloads-static.md
 
-mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root)
-	go run -tags seccomp ./test/proof -mutations -runs 10 -only encoding-json,flock -o docs/mutations.md
+mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root; MODULE=... for some; goes on after a stop)
+	go run -tags seccomp ./test/proof -mutations -runs 20 -state bin/mutations -only $(or $(MODULE),$(SMALLEST)) -o docs/mutations.md
+
+alarms: build ## verify robust profiles 200 times, into docs/alarms.md (root; MODULE=...)
+	go run -tags seccomp ./test/proof -alarms -runs 200 -only $(or $(MODULE),$(SMALLEST)) -o docs/alarms.md
+
+repairs: build ## repair from a profile that allows nothing, into docs/repairs.md (root; MODULE=...; default: all workloads)
+	go run -tags seccomp ./test/proof -repairs -runs 20 -only '$(MODULE)' -o docs/repairs.md
+
+shrinks: build ## shrink, and confirm the certificates, into docs/shrinks.md (root; MODULE=...)
+	go run -tags seccomp ./test/proof -shrinks -only $(or $(MODULE),$(SMALLEST)) -o docs/shrinks.md
 
 policies: build ## compare what the policies make of one run in 50 others, into docs/policies.md (root, half an hour)
 	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/policies.md

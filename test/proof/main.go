@@ -3,7 +3,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +20,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
@@ -40,6 +38,7 @@ type proof struct {
 	out      io.Writer
 	bin      string // directory of seccompgen and oci-hook
 	work     string
+	state    string
 	runs     int
 	runtimes []string
 }
@@ -56,7 +55,7 @@ func main() {
 func run(ctx context.Context) error {
 	p := &proof{}
 	var list, only, runtimes, output string
-	var mutate, policies, overhead, floors, speed, static bool
+	var mutate, policies, overhead, floors, speed, static, alarms, repairs, shrinks bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
@@ -65,7 +64,11 @@ func run(ctx context.Context) error {
 	flag.StringVar(&output, "o", "", "write the table to this `file`, whole or not at all")
 	flag.BoolVar(&mutate, "mutations", false, "take one call after the other out of the exact profile instead")
 	flag.BoolVar(&policies, "policies", false, "compare the policies on what follows one recorded run instead")
-	flag.BoolVar(&overhead, "overhead", false, "compare record with a plain run instead")
+	flag.StringVar(&p.state, "state", "", "with -mutations: keep what is done in this `directory`, and go on from it")
+	flag.BoolVar(&alarms, "alarms", false, "verify unmutated robust profiles many times instead")
+	flag.BoolVar(&repairs, "repairs", false, "repair from a profile that allows nothing instead")
+	flag.BoolVar(&shrinks, "shrinks", false, "shrink, and confirm the certificates instead")
+	flag.BoolVar(&overhead, "overhead", false, "compare record, and verify, with a plain run instead")
 	flag.BoolVar(&floors, "floors", false, "measure what the runtimes' own init needs instead, as JSON")
 	flag.BoolVar(&speed, "speed", false, "measure build and the static analysis instead")
 	flag.BoolVar(&static, "static", false, "compare what was recorded with what the machine code can call instead")
@@ -108,6 +111,15 @@ func run(ctx context.Context) error {
 	case policies:
 		prove = p.policies
 		p.head(policiesIntro)
+	case alarms:
+		prove = p.alarms
+		p.head(alarmsIntro)
+	case repairs:
+		prove = p.repairs
+		p.head(repairsIntro)
+	case shrinks:
+		prove = p.shrinks
+		p.head(shrinksIntro)
 	case mutate:
 		prove = p.mutations
 		p.head(mutationsIntro)
@@ -123,11 +135,16 @@ func run(ctx context.Context) error {
 const (
 	workloadsIntro = "# Real tests under their profiles\n\nEach row: the tests were recorded once, a profile was built with the default policy, " +
 		"and they were verified under it. `make workloads` measures it again.\n\n"
-	mutationsIntro = "# Every call that is taken away is named\n\nEach row: one call after the other is taken out of the exact profile of ten runs, and " +
-		"`verify` runs the tests under what is left: it must exit with 2 and name that call first. `make mutations` measures it again.\n\n"
+	mutationsIntro = "# Every call that is taken away is named\n\nEach row: one call after the other is taken out of the exact profile of as many recorded runs as are verified, and " +
+		"`verify --keep-going` runs the tests under what is left. A call that every recorded run made must be denied and named in every run. `make mutations` measures it again.\n\n"
+	alarmsIntro = "# No false alarms\n\nEach row: the tests were recorded, a profile was built with the default policy, and verified under it in as many runs as stand there. " +
+		"`make alarms` measures it again.\n\n"
+	repairsIntro = "# From a profile that allows nothing\n\nEach row: `verify --repair` began with a profile that allows nothing and ended with one that verifies. `make repairs` measures it again.\n\n"
+	shrinksIntro = "# As small as the tests allow\n\nEach row: `verify --shrink` made the robust profile of ten recorded runs 1-minimal, and for every call that is left the runs without it were made again, by " +
+		"plain `verify`, with the errno that it was tried with. `make shrinks` measures it again.\n\n"
 	policiesIntro = "# One recorded run, and those that follow\n\nEach workload was recorded once; a profile of each policy was then verified in many runs. " +
 		"`robust` is the default. `make policies` measures it again.\n\n"
-	overheadIntro = "\n## A run of ten seconds\n\nWall time of the same bundle, run plainly and recorded, turn by turn.\n\n"
+	overheadIntro = "\n## A run of ten seconds\n\nWall time of the same bundle, run plainly and recorded, and under a profile plainly and watched, turn by turn.\n\n"
 )
 
 // head says what a reader needs to trust the table.
@@ -175,7 +192,7 @@ func (p *proof) seccompgen(ctx context.Context, w workload, dir string, args ...
 	}
 	if err != nil {
 		said := strings.TrimSpace(talk.String())
-		return nil, 1, fmt.Errorf("seccompgen %s: %w: %s", strings.Join(args, " "), err, said[max(0, len(said)-600):])
+		return stdout, 1, fmt.Errorf("seccompgen %s: %w: %s", strings.Join(args, " "), err, said[max(0, len(said)-600):])
 	}
 	return stdout, 0, nil
 }
@@ -296,137 +313,4 @@ func read[T any](path string, decode func(io.Reader) (*T, error)) (*T, error) {
 	}
 	defer f.Close()
 	return decode(f)
-}
-
-// mutations takes every call out of the exact profile, one at a time: verify must fail and name it.
-func (p *proof) mutations(ctx context.Context, all []workload) error {
-	fmt.Fprintln(p.out, "| workload | runtime | calls taken out | caught | only that call named | others named after it | left out: made in fewer than half of ten runs |")
-	fmt.Fprintln(p.out, "|---|---|---|---|---|---|---|")
-	bad := 0
-	for _, w := range all {
-		dir, err := p.open(ctx, w)
-		if err != nil {
-			return err
-		}
-		for _, rt := range p.runtimes {
-			missed, err := p.mutate(ctx, w, dir, rt)
-			if err != nil {
-				return err
-			}
-			bad += missed
-		}
-	}
-	if bad > 0 {
-		return fmt.Errorf("%d mutations were missed or named wrongly", bad)
-	}
-	return nil
-}
-
-func (p *proof) mutate(ctx context.Context, w workload, dir, rt string) (missed int, err error) {
-	rec, prof := filepath.Join(p.work, "recording.json"), filepath.Join(p.work, "profile.json")
-	rest := append([]string{w.Package, "--"}, w.Flags...)
-	// Ten runs, so that the exact profile is not denied a call that only comes now and then.
-	if _, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec, "--runtime", rt, "--runs", "10"}, rest)...); err != nil {
-		return 0, err
-	}
-	if _, _, err := p.seccompgen(ctx, w, dir, "build", "--policy", "exact", "-o", prof, rec); err != nil {
-		return 0, err
-	}
-	data, err := os.ReadFile(prof)
-	if err != nil {
-		return 0, err
-	}
-	exact, err := profile.ReadProfile(bytes.NewReader(data))
-	if err != nil {
-		return 0, err
-	}
-	recording, err := read(rec, profile.ReadRecording)
-	if err != nil {
-		return 0, err
-	}
-	var calls, rare []string
-	for _, call := range profile.Allowed(exact) {
-		if often(recording, call) {
-			calls = append(calls, call)
-		} else {
-			rare = append(rare, call)
-		}
-	}
-	var lock sync.Mutex
-	var group sync.WaitGroup
-	slots := make(chan struct{}, runtime.NumCPU())
-	caught, alone := 0, 0
-	var others, wrong []string
-	for _, call := range calls {
-		group.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			first, rest, err := p.without(ctx, w, dir, rt, rec, exact, call, rest)
-			lock.Lock()
-			defer lock.Unlock()
-			switch {
-			case err != nil:
-				wrong = append(wrong, fmt.Sprintf("%s: %v", call, err))
-			case first != call:
-				wrong = append(wrong, fmt.Sprintf("%s: named %s", call, cmp.Or(first, "nothing")))
-			default:
-				caught++
-				if len(rest) == 0 {
-					alone++
-				} else {
-					others = append(others, call+" ("+strings.Join(rest, " ")+")")
-				}
-			}
-		})
-	}
-	group.Wait()
-	slices.Sort(others)
-	slices.Sort(wrong)
-	fmt.Fprintf(p.out, "| %s | %s | %d | %d | %d | %s | %s |\n", w.Name, rt, len(calls), caught, alone, strings.Join(others, ", "), strings.Join(rare, " "))
-	for _, text := range wrong {
-		fmt.Fprintln(os.Stderr, w.Name, text)
-	}
-	return len(wrong), nil
-}
-
-// often tells whether at least half of the runs made a call, so that ten verifying runs attempt it.
-func often(r *profile.Recording, name string) bool {
-	return slices.ContainsFunc(r.Syscalls, func(s profile.Syscall) bool { return s.Name == name && 2*len(s.Runs) >= len(r.Runs) })
-}
-
-// without verifies the profile without one call, and returns the first call denied and the others.
-func (p *proof) without(ctx context.Context, w workload, dir, rt, rec string, exact *specs.LinuxSeccomp, call string, rest []string) (string, []string, error) {
-	mutant := *exact
-	mutant.Syscalls = slices.Clone(exact.Syscalls)
-	for i, s := range mutant.Syscalls {
-		mutant.Syscalls[i].Names = slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return n == call })
-	}
-	data, err := profile.Encode(&mutant)
-	if err != nil {
-		return "", nil, err
-	}
-	path := filepath.Join(p.work, "without-"+call+".json")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return "", nil, err
-	}
-	out, exit, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{
-		"verify", "--json", "--profile", path, "--recording", rec, "--runtime", rt, "--runs", fmt.Sprint(p.runs), "--timeout", "2m",
-	}, rest)...)
-	if err != nil {
-		return "", nil, err
-	}
-	var report verify.Report
-	if err := json.Unmarshal(out, &report); err != nil {
-		return "", nil, err
-	}
-	if exit != 2 || len(report.Denials) == 0 {
-		return "", nil, nil
-	}
-	var more []string
-	for _, d := range report.Denials {
-		if d.Name != report.Denials[0].Name && !slices.Contains(more, d.Name) {
-			more = append(more, d.Name)
-		}
-	}
-	return report.Denials[0].Name, more, nil
 }

@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/profile"
 )
 
-// overhead compares seccompgen record with a plain run of the same bundle, turn by turn, on a test of about ten seconds.
+// overhead compares seccompgen record with a plain run of the same bundle, and seccompgen verify with a plain run under the
+// same profile, turn by turn, on a test of about ten seconds.
 func (p *proof) overhead(ctx context.Context, _ []workload) error {
 	const rounds = 5
 	rt := p.runtimes[0]
@@ -32,7 +35,7 @@ func (p *proof) overhead(ctx context.Context, _ []workload) error {
 		return timed(exec.CommandContext(ctx, rt, "run", "--bundle", dir, fmt.Sprintf("overhead-%d", os.Getpid())))
 	}
 	for { // until a run takes ten seconds
-		if err := p.bundle(ctx, dir, rt, count); err != nil {
+		if err := p.bundle(ctx, dir, rt, count, nil); err != nil {
 			return err
 		}
 		took, err := plain()
@@ -44,29 +47,56 @@ func (p *proof) overhead(ctx context.Context, _ []workload) error {
 		}
 		count = max(count+1, int(float64(count)*10/took.Seconds()))
 	}
-	record := func() (time.Duration, error) {
-		return timed(exec.CommandContext(ctx, filepath.Join(p.bin, "seccompgen"), "record", "--runtime", rt, "--bundle", dir, "-o", filepath.Join(p.work, "overhead.json")))
+	rec, prof := filepath.Join(p.work, "overhead.json"), filepath.Join(p.work, "profile.json")
+	seccompgen := func(args ...string) func() (time.Duration, error) {
+		return func() (time.Duration, error) {
+			return timed(exec.CommandContext(ctx, filepath.Join(p.bin, "seccompgen"), args...))
+		}
 	}
-	var without, with []float64
+	without, with, err := turns(rounds, plain, seccompgen("record", "--runtime", rt, "--bundle", dir, "-o", rec))
+	if err != nil {
+		return err
+	}
+	if _, err := seccompgen("build", "-o", prof, rec)(); err != nil {
+		return err
+	}
+	filter, err := read(prof, profile.ReadProfile)
+	if err != nil {
+		return err
+	}
+	if err := p.bundle(ctx, dir, rt, count, filter); err != nil {
+		return err
+	}
+	unwatched, watched, err := turns(rounds, plain, seccompgen("verify", "--runtime", rt, "--bundle", dir, "--profile", prof, "--recording", rec))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "| encoding/json, %d times, in one bundle | s, median of %d |\n|---|---|\n", count, rounds)
+	fmt.Fprintf(p.out, "| %s run | %.2f |\n| seccompgen record | %.2f |\n| ratio | %.3f |\n", filepath.Base(rt), without, with, with/without)
+	fmt.Fprintf(p.out, "| %s run under the profile | %.2f |\n| seccompgen verify under it | %.2f |\n| ratio | %.3f |\n", filepath.Base(rt), unwatched, watched, watched/unwatched)
+	return nil
+}
+
+// turns times two things turn by turn, and returns the medians in seconds.
+func turns(rounds int, a, b func() (time.Duration, error)) (float64, float64, error) {
+	var first, second []float64
 	for range rounds {
 		for _, turn := range []struct {
 			run func() (time.Duration, error)
 			to  *[]float64
-		}{{plain, &without}, {record, &with}} {
+		}{{a, &first}, {b, &second}} {
 			took, err := turn.run()
 			if err != nil {
-				return err
+				return 0, 0, err
 			}
 			*turn.to = append(*turn.to, took.Seconds())
 		}
 	}
-	fmt.Fprintf(p.out, "| encoding/json, %d times, in one bundle | s, median of %d |\n|---|---|\n", count, rounds)
-	fmt.Fprintf(p.out, "| %s run | %.2f |\n| seccompgen record | %.2f |\n| ratio | %.3f |\n", filepath.Base(rt), median(without), median(with), median(with)/median(without))
-	return nil
+	return median(first), median(second), nil
 }
 
 // bundle writes the configuration that the runtime itself would write, with the tests for its process.
-func (p *proof) bundle(ctx context.Context, dir, rt string, count int) error {
+func (p *proof) bundle(ctx context.Context, dir, rt string, count int, filter *specs.LinuxSeccomp) error {
 	config := filepath.Join(dir, "config.json")
 	if err := os.RemoveAll(config); err != nil {
 		return err
@@ -87,6 +117,7 @@ func (p *proof) bundle(ctx context.Context, dir, rt string, count int) error {
 	spec.Process.Rlimits = nil
 	spec.Process.Args = []string{"/tests", "-test.short", fmt.Sprintf("-test.count=%d", count)}
 	spec.Root.Readonly = false
+	spec.Linux.Seccomp = filter
 	if data, err = json.Marshal(spec); err != nil {
 		return err
 	}
