@@ -35,10 +35,10 @@ func record(c *cli.Context) (err error) {
 	if p := c.Float64("chance"); c.IsSet("chance") && (!until || p <= 0 || p >= 1) {
 		return fmt.Errorf("--chance %g: it goes with --until-saturated, and lies between 0 and 1", p)
 	}
-	w, err := openWorkload(c)
-	if err == nil && len(w.settings) > 1 {
-		err = errors.Join(errors.New("record takes one --runtime and one --no-new-privileges: recordings of several are built together"), w.session.Close())
+	if strings.Contains(c.String("runtime"), ",") || len(noNewPrivileges(c)) > 1 {
+		return errors.New("record takes one --runtime and one --no-new-privileges: record under each, and give all recordings to build")
 	}
+	w, err := openWorkload(c)
 	if err != nil {
 		return interrupted(c.Context, err)
 	}
