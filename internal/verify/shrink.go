@@ -225,7 +225,7 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 	if err := x.save(); err != nil {
 		return err
 	}
-	whole, err := x.try(ctx, answers{}, false)
+	whole, err := x.try(ctx, answers{}, x.repeats(), false)
 	if err != nil {
 		return err
 	}
@@ -280,7 +280,7 @@ func (x *shrinker) split(ctx context.Context, group []string, removed answers, e
 	for _, name := range group {
 		more[name] = errno
 	}
-	t, err := x.try(ctx, more, false)
+	t, err := x.try(ctx, more, x.repeats(), false)
 	if err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 			for _, errno := range errnos {
 				alone := maps.Clone(removed)
 				alone[name] = errno
-				t, err := x.try(ctx, alone, true)
+				t, err := x.try(ctx, alone, x.repeats(), true)
 				if err != nil {
 					return nil, err
 				}
@@ -334,51 +334,90 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 	}
 }
 
+func (x *shrinker) repeats() int { return x.so.Repeats * len(x.o.Settings) }
+
 // confirmations is how often the result runs: calls that come and go need more runs than a trial has.
 func (x *shrinker) confirmations() int { return max(x.o.Runs, x.so.Repeats, 10) * len(x.o.Settings) }
 
-// confirm runs the result, and tells what it denies. Where a run fails, the calls that this one was denied and no good one
-// are restored.
+// confirm runs the result, and tells what it denies. Where a run fails, calls that were taken away are to blame, and are
+// restored.
 func (x *shrinker) confirm(ctx context.Context, small *specs.LinuxSeccomp, removed answers) ([]string, error) {
 	if err := Check(small); err != nil {
 		return nil, err
 	}
 	what, denied, runs := "", []string{}, 0
-	var culprits []string
+	var suspects []string // taken away, and denied in the run that failed
 	err := inOrder(ctx, x.confirmations(), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
 		return x.o.run(ctx, x.s, i, x.b, small, true)
 	}, func(_ int, rec *profile.Recording) bool {
 		runs++
 		what = x.noticed(rec)
 		for _, c := range rec.Syscalls {
-			if c.Denied == nil || slices.Contains(denied, c.Name) {
-				continue
-			}
-			if what == "" {
+			if _, ours := removed[c.Name]; c.Denied != nil && what != "" && ours {
+				suspects = append(suspects, c.Name)
+			} else if c.Denied != nil && what == "" {
 				denied = append(denied, c.Name)
-			} else if _, ours := removed[c.Name]; ours && !slices.Contains(culprits, c.Name) {
-				culprits = append(culprits, c.Name)
 			}
 		}
 		return what == ""
 	})
 	slices.Sort(denied)
+	denied = slices.Compact(denied)
 	if err != nil || what == "" {
 		return denied, err
 	}
-	if len(culprits) == 0 {
-		return nil, fmt.Errorf("%w: the shrunken profile failed one of %d runs, and not by a call that was taken away: %s", ErrUnstable, runs, what)
+	slices.Sort(suspects)
+	culprits, err := x.blame(ctx, slices.Compact(suspects), denied, removed, Trial{Failed: 1, Of: runs, What: what})
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range culprits {
-		x.state.Restored[name] = Trial{Errno: profile.ErrnoName(removed[name]), Failed: 1, Of: runs, What: what}
-	}
-	x.so.Talk(fmt.Sprintf("restored %s: one of %d runs failed without: %s", strings.Join(culprits, " "), runs, what))
+	maps.Copy(x.state.Restored, culprits)
+	x.so.Talk(fmt.Sprintf("restored %s: one of %d runs failed: %s", strings.Join(slices.Sorted(maps.Keys(culprits)), " "), runs, what))
 	return nil, x.save()
 }
 
+// blame tells which of the suspects to restore: those that no good run was denied; else those without which alone some of
+// many runs fail; else those of the Go runtime's own, which may do harm together.
+func (x *shrinker) blame(ctx context.Context, suspects, innocent []string, removed answers, failure Trial) (map[string]Trial, error) {
+	culprits := map[string]Trial{}
+	guilty := func(name string, t Trial) {
+		t.Errno = profile.ErrnoName(removed[name])
+		culprits[name] = t
+	}
+	for _, name := range suspects {
+		if !slices.Contains(innocent, name) {
+			guilty(name, failure)
+		}
+	}
+	if len(culprits) > 0 {
+		return culprits, nil
+	}
+	for _, name := range suspects {
+		t, err := x.try(ctx, answers{name: removed[name]}, x.confirmations(), true)
+		if err != nil {
+			return nil, err
+		}
+		if t.Failed > 0 {
+			guilty(name, t)
+		}
+	}
+	if len(culprits) > 0 {
+		return culprits, nil
+	}
+	for _, name := range suspects {
+		if slices.Contains(profile.ClosureCalls(), name) {
+			guilty(name, failure)
+		}
+	}
+	if len(culprits) == 0 {
+		return nil, fmt.Errorf("%w: the shrunken profile failed one of %d runs, and no call that was taken away is to blame: %s", ErrUnstable, failure.Of, failure.What)
+	}
+	return culprits, nil
+}
+
 // try runs a candidate, or knows its outcome already. Unless it shall count, it stops at the first run that fails.
-func (x *shrinker) try(ctx context.Context, removed answers, count bool) (Trial, error) {
-	key := fmt.Sprint(count)
+func (x *shrinker) try(ctx context.Context, removed answers, runs int, count bool) (Trial, error) {
+	key := fmt.Sprint(runs, count)
 	for _, name := range slices.Sorted(maps.Keys(removed)) {
 		key += fmt.Sprintf(" %s=%d", name, removed[name])
 	}
@@ -390,7 +429,7 @@ func (x *shrinker) try(ctx context.Context, removed answers, count bool) (Trial,
 	}
 	p := without(x.p, removed)
 	t := Trial{}
-	err := inOrder(ctx, x.so.Repeats*len(x.o.Settings), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
+	err := inOrder(ctx, runs, x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
 		return x.o.run(ctx, x.s, i, x.b, p, false)
 	}, func(_ int, rec *profile.Recording) bool {
 		t.Of++
