@@ -31,6 +31,32 @@ func (r *Resolved) Refuses(abi specs.Arch, nr uint32) bool {
 	return r.Default.reach() == 0 && len(r.effective(abi, Name(abi, nr))) == 0
 }
 
+// RefusesArguments returns the arguments of a recorded call with conditions that the profile sends to its default action, and
+// this denies. It returns nothing where a condition asks for bits that the recording did not keep.
+func (r *Resolved) RefusesArguments(c Syscall) (refused [][6]uint64) {
+	rules := r.effective(c.ABI, Name(c.ABI, c.Nr))
+	if c.Args == nil || r.Default.reach() > 0 || !slices.Contains(r.ABIs, c.ABI) {
+		return nil
+	}
+	for _, rule := range rules {
+		for _, a := range rule.Args {
+			if a.Op != specs.OpMaskedEqual || a.Index >= uint(len(c.Args.Masks)) || a.Value&^uint64(c.Args.Masks[a.Index]) != 0 {
+				return nil
+			}
+		}
+	}
+	for _, value := range c.Args.Values {
+		var args [6]uint64
+		for i, v := range value {
+			args[i] = uint64(v)
+		}
+		if decide(rules, args, c.ABI, r.Default) == r.Default {
+			refused = append(refused, args)
+		}
+	}
+	return refused
+}
+
 // Add returns the profile with one more call allowed, and what was added, which is as little as the format can say. A
 // call without rules is listed; one that is answered with an errno is taken from there. A call with conditions gets
 // one more entry, for the denied arguments alone: it compares the same arguments under the same masks as the call's other

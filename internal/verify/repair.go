@@ -55,8 +55,8 @@ var errStopped = errors.New("a denied call was not added")
 //
 // Probes run the bundle under the very profile with SCMP_ACT_LOG for its default action, so that one run tells all calls
 // that come to the default action, and not only those up to the first one that ends the program. Entries that answer
-// with an errno keep acting, and calls that may not be added unasked are denied for real. A call with conditions is not
-// judged there, as its arguments decide.
+// with an errno keep acting, and calls that may not be added unasked are denied for real. A call with conditions is
+// judged there only where the recorder kept the arguments that they ask for.
 //
 // Then the profile as it is gets verified, and what is denied is added with the evidence of its denial.
 func RepairProfile(ctx context.Context, s *container.Session, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options, ro RepairOptions) (*specs.LinuxSeccomp, *Report, error) {
@@ -160,6 +160,11 @@ func refused(p *specs.LinuxSeccomp, rec *profile.Recording, round int) []profile
 		case r.Refuses(c.ABI, c.Nr):
 			m.Reason.Text = fmt.Sprintf("came to the default action (%s, LOG in its place) in round %d, %s phase", p.DefaultAction, round, c.Phase)
 		default:
+			for _, args := range r.RefusesArguments(c) {
+				m.Args = args
+				m.Reason.Text = fmt.Sprintf("came to the default action with these arguments (%s, LOG in its place) in round %d, %s phase", p.DefaultAction, round, c.Phase)
+				all = append(all, m)
+			}
 			continue
 		}
 		all = append(all, m)

@@ -188,9 +188,6 @@ func TestRepair(t *testing.T) {
 						t.Errorf("explain has no denial for %+v", e)
 					}
 				}
-				if said := inModule(t, 0, dir, nil, append([]string{"verify", "--profile", fixed}, flags...)...).stdout; !strings.HasPrefix(said, "pass: ") {
-					t.Errorf("the repaired profile: %s", said)
-				}
 			})
 		}
 	}
@@ -262,13 +259,31 @@ func TestSocket(t *testing.T) {
 	p := readProfile(t, without(t, built, "socket"))
 	p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Value: 1, Op: specs.OpEqualTo}}})
 	inModule(t, 0, dir, nil, "verify", "--profile", writeProfile(t, p), "--repair", fixed, "--recording", recording, ".")
-	r := profile.Resolve(readProfile(t, fixed))
-	for domain, want := range map[uint64]specs.LinuxSeccompAction{1: specs.ActAllow, 2: specs.ActAllow, 10: specs.ActErrno, 16: specs.ActErrno} {
-		nr, _ := profile.Number(specs.ArchX86_64, "socket")
-		if got := r.Decide(specs.ArchX86_64, nr, [6]uint64{domain, 2}); got.Action != want {
-			t.Errorf("socket(%d) is %s, want %s", domain, got, want)
+	check := func(t *testing.T, inet6 specs.LinuxSeccompAction) {
+		t.Helper()
+		r := profile.Resolve(readProfile(t, fixed))
+		for domain, want := range map[uint64]specs.LinuxSeccompAction{1: specs.ActAllow, 2: specs.ActAllow, 10: inet6, 16: specs.ActErrno} {
+			nr, _ := profile.Number(specs.ArchX86_64, "socket")
+			if got := r.Decide(specs.ArchX86_64, nr, [6]uint64{domain, 2}); got.Action != want {
+				t.Errorf("socket(%d) is %s, want %s", domain, got, want)
+			}
 		}
 	}
+	check(t, specs.ActErrno)
+	// The conditions that build makes, which have AF_INET6 where AF_INET was seen, less those of AF_INET: here the recorder kept what they ask for.
+	p = readProfile(t, built)
+	before := len(p.Syscalls)
+	p.Syscalls = slices.DeleteFunc(p.Syscalls, func(s specs.LinuxSyscall) bool {
+		return s.Names[0] == "socket" && slices.ContainsFunc(s.Args, func(a specs.LinuxSeccompArg) bool { return a.Index == 0 && a.ValueTwo == 2 })
+	})
+	if len(p.Syscalls) == before {
+		t.Fatal("the built profile has no condition for AF_INET")
+	}
+	r := readReport(t, inModule(t, 0, dir, nil, "verify", "--profile", writeProfile(t, p), "--repair", fixed, "--recording", recording, "--json", ".").stdout)
+	if len(r.Repair.Added) != 1 || r.Repair.Rounds != 1 || r.Repair.Added[0].Name != "socket" {
+		t.Errorf("the repair: %+v", r.Repair)
+	}
+	check(t, specs.ActAllow)
 }
 
 // TestShrink: the result is smaller, its tests pass, and every call that it still has is needed, as the certificate says and
