@@ -417,10 +417,7 @@ func (x *shrinker) blame(ctx context.Context, suspects, innocent []string, remov
 
 // try runs a candidate, or knows its outcome already. Unless it shall count, it stops at the first run that fails.
 func (x *shrinker) try(ctx context.Context, removed answers, runs int, count bool) (Trial, error) {
-	key := fmt.Sprint(runs, count)
-	for _, name := range slices.Sorted(maps.Keys(removed)) {
-		key += fmt.Sprintf(" %s=%d", name, removed[name])
-	}
+	key := fmt.Sprint(runs, count, removed) // maps print sorted
 	if t, ok := x.state.Outcomes[key]; ok {
 		return t, nil
 	}
@@ -495,7 +492,6 @@ func without(p *specs.LinuxSeccomp, removed answers) *specs.LinuxSeccomp {
 	}
 	otherwise := profile.Resolve(p).Default
 	for _, errno := range errnos {
-		errno := errno
 		entry := specs.LinuxSyscall{Action: specs.ActErrno, ErrnoRet: &errno}
 		for _, name := range slices.Sorted(maps.Keys(removed)) {
 			if removed[name] == errno && (otherwise != profile.Verdict{Action: specs.ActErrno, Errno: errno}) {
