@@ -61,7 +61,8 @@ type Entry struct {
 	Reasons []Reason                 `json:"reasons"`
 }
 
-// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability or repair.
+// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability, repair, or given: it was in the profile
+// that was repaired, whose reasons are not known.
 type Reason struct {
 	Kind   string `json:"kind"`
 	Text   string `json:"text"`
