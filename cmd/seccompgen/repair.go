@@ -35,6 +35,9 @@ func checkRepairFlags(c *cli.Context) error {
 	if c.IsSet("repair") && c.IsSet("shrink") {
 		return errors.New("--repair widens a profile and --shrink narrows it: give one of them")
 	}
+	if c.IsSet("report") && c.IsSet("shrink") {
+		return errors.New("--report shows a verification, and --shrink is none: verify the result with --report")
+	}
 	for name, goesWith := range map[string]string{"why": "repair", "allow": "repair", "rounds": "repair", "repeats": "shrink", "budget": "shrink", "keep": "shrink"} {
 		if c.IsSet(name) && !c.IsSet(goesWith) {
 			return fmt.Errorf("--%s goes with --%s", name, goesWith)
@@ -68,7 +71,7 @@ func list(flag string) []string {
 
 func whyBeside(path string) string { return strings.TrimSuffix(path, ".json") + ".why.json" }
 
-func repair(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options) error {
+func repair(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options, reports *reports) error {
 	old, err := oldWhy(c.String("profile"), p)
 	if err != nil {
 		return err
@@ -100,6 +103,10 @@ func repair(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 			return err
 		}
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: wrote %s and %s\n", out, why)
+		reports.input.Profile, reports.input.Why, reports.input.SHA256 = fixed, reasons, reasons.Profile
+	}
+	if err := reports.write(r, w.bundle.Spec); err != nil {
+		return err
 	}
 	return conclude(c, r)
 }

@@ -76,7 +76,7 @@ func verifyAction(c *cli.Context) (err error) {
 	}
 	switch {
 	case c.IsSet("repair"):
-		return repair(c, w, p, o)
+		return repair(c, w, p, o, reports)
 	case c.IsSet("shrink"):
 		return shrink(c, w, p, o)
 	}

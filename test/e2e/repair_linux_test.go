@@ -25,20 +25,6 @@ func readReport(t testing.TB, text string) *verify.Report {
 	return r
 }
 
-func readProfile(t testing.TB, path string) *specs.LinuxSeccomp {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	p, err := profile.ReadProfile(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 func writeProfile(t testing.TB, p *specs.LinuxSeccomp) string {
 	t.Helper()
 	data, err := profile.Encode(p)
