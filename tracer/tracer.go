@@ -58,6 +58,7 @@ const (
 type Status struct {
 	ID       string
 	Pid      int
+	Mount    uint32 // inode number of its mount namespace; 0 if it is the host's
 	State    State
 	Boundary profile.Boundary
 	Calls    int    // distinct (phase, ABI, number) so far

@@ -397,7 +397,7 @@ func List() ([]Status, error) {
 			if err != nil {
 				return err
 			}
-			st := Status{ID: m.ID, Pid: m.Pid, State: Ended, Boundary: boundaries[state.Boundary], Alive: state.Alive, Denied: len(denials), Options: m.Options}
+			st := Status{ID: m.ID, Pid: m.Pid, Mount: m.Mount, State: Ended, Boundary: boundaries[state.Boundary], Alive: state.Alive, Denied: len(denials), Options: m.Options}
 			var arm recorderArm
 			if state.Alive > 0 {
 				st.State = Recording

@@ -25,6 +25,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/moby/sys/reexec"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
 	"github.com/seccompgen/seccompgen/internal/testresult"
@@ -269,6 +270,7 @@ func (s *Session) kill(cmd *exec.Cmd, id, root string, r *Runtime, done <-chan e
 	defer again.Stop()
 	for end := time.After(grace); ; {
 		_ = r.call(root, "kill", id, "KILL") // it may not be there yet, or have ended this moment
+		killInit(id)
 		select {
 		case err := <-done:
 			return err
@@ -277,6 +279,28 @@ func (s *Session) kill(cmd *exec.Cmd, id, root string, r *Runtime, done <-chan e
 			_ = cmd.Process.Kill()
 			err := <-done
 			return errors.Join(err, r.destroy(root, id))
+		}
+	}
+}
+
+// killInit kills a container's init that the runtime takes for dead: by SCMP_ACT_KILL_THREAD its first thread can be, while
+// others live. The recorder knows its pid, and by the mount namespace whether that is still the same process.
+func killInit(id string) {
+	recordings, err := tracer.List()
+	if err != nil {
+		return // what is left of the container shows in the recording
+	}
+	for _, r := range recordings {
+		if r.ID != id || r.Mount == 0 {
+			continue
+		}
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/ns/mnt", r.Pid))
+		for _, ns := range threads {
+			var st unix.Stat_t
+			if unix.Stat(ns, &st) == nil && uint32(st.Ino) == r.Mount {
+				_ = unix.Kill(r.Pid, unix.SIGKILL)
+				return
+			}
 		}
 	}
 }

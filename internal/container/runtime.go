@@ -59,6 +59,7 @@ func (r *Runtime) destroy(root, id string) error {
 		return nil
 	}
 	err := r.call(root, "delete", "--force", id)
+	killInit(id)
 	if err != nil && r.call(root, "state", id) != nil {
 		return nil
 	}

@@ -349,6 +349,7 @@ func TestThread(t *testing.T) {
 	<-done
 }
 `), t.TempDir()
+	before := inits(t)
 	recording, built := filepath.Join(files, "recording.json"), filepath.Join(files, "profile.json")
 	inModule(t, 0, dir, nil, "record", "-o", recording, ".")
 	seccompgen(t, 0, "build", "-o", built, recording)
@@ -375,4 +376,29 @@ func TestThread(t *testing.T) {
 		}
 		nothingLeft(t)
 	}
+	// KILL_THREAD takes the first thread of the runtime's init only: runtimes then take the container for dead.
+	left := slices.DeleteFunc(inits(t), func(comm string) bool { return slices.Contains(before, comm) })
+	for end := time.Now().Add(20 * time.Second); len(left) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("inits are left: %v", left)
+		}
+		now := inits(t)
+		left = slices.DeleteFunc(left, func(comm string) bool { return !slices.Contains(now, comm) })
+	}
+}
+
+// inits returns the comm files of all runtimes' inits: those of other tests come and go.
+func inits(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, f := range files {
+		if comm, err := os.ReadFile(f); err == nil && strings.HasPrefix(string(comm), "runc:[2:INIT]") {
+			all = append(all, f)
+		}
+	}
+	return all
 }
