@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -16,16 +15,14 @@ import (
 	"github.com/seccompgen/seccompgen/profile"
 )
 
-// policies compares what the policies make of one run: how many of the runs that follow are denied nothing. Each run is a
-// verification of its own, so that a failing one does not end the count.
+// policies compares what the policies make of one run: how many of the runs that follow are denied something.
 func (p *proof) policies(ctx context.Context, all []workload) error {
 	type outcome struct {
-		allowed, passed int
-		denied          map[string]int // runs
-		err             error
+		report *verify.Report
+		err    error
 	}
-	variants := [][]string{{"--policy", "robust"}, {"--policy", "exact", "--args", "off"}, {"--policy", "exact"}}
-	outcomes := make([][3]outcome, len(all))
+	variants := []profile.Policy{profile.PolicyRobust, profile.PolicyExact}
+	outcomes := make([][]outcome, len(all))
 	var group sync.WaitGroup
 	slots := make(chan struct{}, runtime.NumCPU())
 	for i, w := range all {
@@ -33,62 +30,54 @@ func (p *proof) policies(ctx context.Context, all []workload) error {
 		if err != nil {
 			return err
 		}
+		outcomes[i] = make([]outcome, len(variants))
 		group.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			rec := filepath.Join(p.work, w.Name+"-recording.json")
-			rest := append([]string{w.Package, "--"}, w.Flags...)
-			_, _, failed := p.seccompgen(ctx, w, dir, append([]string{"record", "-o", rec}, rest...)...)
+			_, _, failed := p.seccompgen(ctx, w, dir, append([]string{"record", "-o", rec, "--runtime", p.runtimes[0]}, w.rest()...)...)
 			for v, policy := range variants {
 				o := &outcomes[i][v]
-				o.denied = map[string]int{}
-				prof := filepath.Join(p.work, fmt.Sprintf("%s-%d.json", w.Name, v))
+				prof := filepath.Join(p.work, fmt.Sprintf("%s-%s.json", w.Name, policy))
 				if o.err = failed; o.err == nil {
-					_, _, o.err = p.seccompgen(ctx, w, dir, slices.Concat([]string{"build", "-o", prof}, policy, []string{rec})...)
+					_, _, o.err = p.seccompgen(ctx, w, dir, "build", "--policy", string(policy), "-o", prof, rec)
 				}
-				for range p.runs {
-					if o.err != nil {
-						break
-					}
-					var out []byte
-					var report verify.Report
-					if out, _, o.err = p.seccompgen(ctx, w, dir, append([]string{"verify", "--json", "--profile", prof, "--recording", rec}, rest...)...); o.err == nil {
-						o.err = json.Unmarshal(out, &report)
-					}
-					o.allowed = report.Profile.Allowed
-					if report.Verdict == verify.Pass {
-						o.passed++
-					}
-					names := map[string]bool{}
-					for _, d := range report.Denials {
-						names[d.Name] = true
-					}
-					for name := range names {
-						o.denied[name]++
-					}
+				if o.err == nil {
+					o.report, o.err = p.report(ctx, w, dir, p.runtimes[0], "--profile", prof, "--recording", rec, "--runs", fmt.Sprint(p.runs), "--keep-going")
 				}
-				fmt.Fprintf(os.Stderr, "%s %v %+v\n", w.Name, policy, *o)
+				fmt.Fprintln(os.Stderr, w.Name, policy, o.err)
 			}
 		})
 	}
 	group.Wait()
-	fmt.Fprintln(p.out, "| workload | policy | calls allowed | runs passed | denied, in how many runs |")
-	fmt.Fprintln(p.out, "|---|---|---|---|---|")
+	fmt.Fprintln(p.out, "| workload | policy | calls allowed | runs | with a denial | with another test result | denied, in how many runs |")
+	fmt.Fprintln(p.out, "|---|---|---|---|---|---|---|")
 	bad := 0
 	for i, w := range all {
 		for v, policy := range variants {
-			o := outcomes[i][v]
-			if o.err != nil {
-				return o.err
+			r, err := outcomes[i][v].report, outcomes[i][v].err
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.Name, err)
 			}
-			if v == 0 && o.passed < p.runs {
+			denied, calls, changed := map[int]bool{}, map[string]map[int]bool{}, map[int]bool{}
+			for _, d := range r.Denials {
+				denied[d.Run] = true
+				if calls[d.Name] == nil {
+					calls[d.Name] = map[int]bool{}
+				}
+				calls[d.Name][d.Run] = true
+			}
+			for _, t := range r.Tests {
+				changed[t.Run] = true
+			}
+			var names []string
+			for _, name := range slices.Sorted(maps.Keys(calls)) {
+				names = append(names, fmt.Sprintf("%s %d", name, len(calls[name])))
+			}
+			fmt.Fprintf(p.out, "| %s | %s | %d | %d | %d | %d | %s |\n", w.Name, policy, r.Profile.Allowed, len(r.Runs), len(denied), len(changed), strings.Join(names, ", "))
+			if policy == profile.PolicyRobust && (len(r.Runs) < p.runs || len(denied)+len(changed) > 0) {
 				bad++
 			}
-			var denied []string
-			for _, name := range slices.Sorted(maps.Keys(o.denied)) {
-				denied = append(denied, fmt.Sprintf("%s %d", name, o.denied[name]))
-			}
-			fmt.Fprintf(p.out, "| %s | %s | %d | %d of %d | %s |\n", w.Name, strings.Join(policy, " "), o.allowed, o.passed, p.runs, strings.Join(denied, ", "))
 		}
 	}
 	if bad > 0 {
