@@ -211,6 +211,9 @@ func TestForeignMount(t *testing.T) {
 	if _, err := os.Stat(other); err != nil {
 		t.Errorf("the pins of another build: %v", err)
 	}
+	if others, err := Others(); err != nil || len(others) != 1 || others[0] != filepath.Base(other) {
+		t.Errorf("other builds: %v, %v", others, err)
+	}
 	if err := AbortAll(); err != nil {
 		t.Error(err)
 	}

@@ -351,6 +351,25 @@ func Abort(id string) error {
 	})
 }
 
+// Others returns the layouts of other builds of ours whose recorders are loaded: their recordings are not listed here.
+func Others() (layouts []string, err error) {
+	l, err := lock()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock(l)) }()
+	sets, err := os.ReadDir(pinRoot)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the pins: %w", err)
+	}
+	for _, set := range sets {
+		if set.Name() != layout() {
+			layouts = append(layouts, set.Name())
+		}
+	}
+	return layouts, nil
+}
+
 // AbortAll ends all recordings of this host, those of other builds of ours too, and takes everything away.
 func AbortAll() (err error) {
 	l, err := lock()

@@ -32,3 +32,6 @@ func Hold() (io.Closer, error) { return nil, errOther }
 
 // List returns [ErrUnsupported].
 func List() ([]Status, error) { return nil, errOther }
+
+// Others returns [ErrUnsupported].
+func Others() ([]string, error) { return nil, errOther }

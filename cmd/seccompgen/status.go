@@ -71,6 +71,10 @@ func status(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	others, err := tracer.Others()
+	if err != nil {
+		return err
+	}
 	rows := []recordingStatus{}
 	for _, r := range list {
 		rows = append(rows, recordingStatus{
@@ -80,7 +84,7 @@ func status(c *cli.Context) error {
 	if c.Bool("json") {
 		e := json.NewEncoder(c.App.Writer)
 		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{"recordings": rows, "leftovers": left, "engines": (&engine.Host{}).Status()})
+		return e.Encode(map[string]any{"recordings": rows, "leftovers": left, "otherBuilds": others, "engines": (&engine.Host{}).Status()})
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(c.App.Writer, "no recordings under way")
@@ -102,6 +106,9 @@ func status(c *cli.Context) error {
 	}
 	if len(left) > 0 {
 		fmt.Fprintln(c.App.Writer, "seccompgen status --abort clears what crashes left")
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(c.App.Writer, "another build of seccompgen records, or has left its recorder (%s): its own status tells; --abort --all ends it\n", strings.Join(others, " "))
 	}
 	fmt.Fprintln(c.App.Writer)
 	return printEngines(c.App.Writer, (&engine.Host{}).Status())
