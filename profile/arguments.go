@@ -269,6 +269,8 @@ func (c *condition) settle() {
 	}
 	switch {
 	case c.open != "":
+	case len(c.values) == 0:
+		c.open = "none are known"
 	case len(c.values) > maxRules:
 		c.open = fmt.Sprintf("there are %d different ones", len(c.values))
 	case len(c.values) == 1<<free:
