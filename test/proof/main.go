@@ -89,6 +89,11 @@ func run(ctx context.Context) error {
 	if p.bin, err = filepath.Abs(p.bin); err != nil {
 		return err
 	}
+	if p.state != "" { // seccompgen runs in other directories
+		if p.state, err = filepath.Abs(p.state); err != nil {
+			return err
+		}
+	}
 	if p.work, err = os.MkdirTemp("/var/tmp", "seccompgen-proof-"); err != nil {
 		return err
 	}
