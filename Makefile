@@ -23,7 +23,7 @@ build: ## build bin/seccompgen and bin/oci-hook
 	@scripts/setup build
 	$(BUILD) -tags seccomp -o bin/seccompgen ./cmd/seccompgen
 	CGO_ENABLED=0 $(BUILD) -o bin/oci-hook ./cmd/oci-hook
-	ln -sf oci-hook bin/seccompgen-runc
+	CGO_ENABLED=0 $(BUILD) -o bin/seccompgen-runc ./cmd/oci-runtime
 	CGO_ENABLED=0 $(BUILD) -o bin/nri-plugin ./cmd/nri-plugin
 
 demo: build ## record, build and verify a real module's tests (root)
@@ -86,7 +86,7 @@ install: build ## install below PREFIX
 	install -D -m 755 bin/seccompgen $(DESTDIR)$(PREFIX)/bin/seccompgen
 	install -D -m 755 bin/oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/oci-hook
 	install -D -m 755 bin/nri-plugin $(DESTDIR)$(PREFIX)/libexec/seccompgen/nri-plugin
-	ln -sf oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/seccompgen-runc
+	install -D -m 755 bin/seccompgen-runc $(DESTDIR)$(PREFIX)/libexec/seccompgen/seccompgen-runc
 	for engine in podman crio; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/seccompgen/hooks.d/$$engine hooks.d/$$engine/*.json; done
 
 bin/runc: # the second runtime of the tests

@@ -1,8 +1,8 @@
 // oci-hook is the OCI hook of seccompgen: an OCI runtime runs it at createRuntime (or prestart) and at poststop. It is
 // static, starts in milliseconds and is gone before the container runs.
 //
-// Under the name seccompgen-RUNTIME it is an OCI runtime, for engines that know no hooks: RUNTIME with the hook added to
-// containers that ask for a recording.
+// seccompgen-RUNTIME, see cmd/oci-runtime, executes it under its own name to add the hook to a container that asks for a
+// recording: it becomes RUNTIME then.
 package main
 
 import (
@@ -12,11 +12,12 @@ import (
 	"os"
 
 	"github.com/seccompgen/seccompgen/internal/hook"
+	"github.com/seccompgen/seccompgen/internal/wrapper"
 )
 
 func main() {
 	var err error
-	if runtime, ok := hook.RuntimeOf(os.Args[0]); ok {
+	if runtime, ok := wrapper.RuntimeOf(os.Args[0]); ok {
 		err = hook.Runtime(runtime, os.Args[1:])
 	} else {
 		err = hook.Run(os.Args[1:], os.Stdin, os.Stderr)

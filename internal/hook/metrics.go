@@ -46,7 +46,7 @@ func count(path, event string) error {
 		err = fmt.Errorf("%s is no regular file", path)
 	}
 	if err == nil {
-		was, err = readFile(path)
+		was, err = os.ReadFile(path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("count: %w", err)

@@ -10,27 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestCreated(t *testing.T) {
-	for _, c := range []struct {
-		args   []string
-		bundle string
-		ok     bool
-	}{
-		// Docker 20.10, containerd 1.6, containerd 2.4, by hand.
-		{[]string{"--root", "/r", "--log", "/l", "--log-format", "json", "create", "--bundle", "/b", "--pid-file", "/p", "id"}, "/b", true},
-		{[]string{"--root=/r", "--systemd-cgroup", "run", "-b", "/b", "id"}, "/b", true},
-		{[]string{"run", "--bundle=/b", "id"}, "/b", true},
-		{[]string{"create", "id"}, ".", true},
-		{[]string{"--root", "/r", "delete", "id"}, "", false},
-		{[]string{"--version"}, "", false},
-		{nil, "", false},
-	} {
-		if bundle, ok := created(c.args); bundle != c.bundle || ok != c.ok {
-			t.Errorf("%q: got %q, %v", c.args, bundle, ok)
-		}
-	}
-}
-
 func TestWithHooks(t *testing.T) {
 	const ours = `{"path":"/h","args":["oci-hook"],"timeout":60}`
 	for name, c := range map[string]struct{ config, annotations, hooks string }{
@@ -85,26 +64,26 @@ func TestAddHooksLeavesOthers(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
 			t.Fatal(err)
 		}
-		if err := addHooks(path, "/h"); err != nil {
+		if err := addHooks(filepath.Dir(path), "/h"); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != text {
 			t.Errorf("%s became %s, %v", text, got, err)
 		}
 	}
-	if err := addHooks(path+".no", "/h"); err != nil {
+	if err := addHooks(filepath.Dir(path)+"/no", "/h"); err != nil {
 		t.Error(err)
 	}
 	if err := os.WriteFile(path, []byte(`no JSON SECCOMPGEN_RECORD=`), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if err := addHooks(path, "/h"); err == nil {
+	if err := addHooks(filepath.Dir(path), "/h"); err == nil {
 		t.Error("a container that asks runs unrecorded")
 	}
 	if err := os.WriteFile(path, []byte(`{"process":{"env":["SECCOMPGEN_RECORD=x"]}}`), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if err := addHooks(path, "/h"); err != nil {
+	if err := addHooks(filepath.Dir(path), "/h"); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)

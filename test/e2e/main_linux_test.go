@@ -125,14 +125,14 @@ func isBPFFS() bool {
 
 func buildPrograms(dir string) error {
 	binDir = filepath.Join(dir, "bin")
-	for name, build := range map[string]struct{ tags, cgo string }{"seccompgen": {"seccomp", "1"}, "oci-hook": {"", "0"}} {
-		cmd := exec.Command("go", "build", "-tags", build.tags, "-o", filepath.Join(binDir, name), "./cmd/"+name)
+	for name, build := range map[string]struct{ pkg, tags, cgo string }{"seccompgen": {"seccompgen", "seccomp", "1"}, "oci-hook": {"oci-hook", "", "0"}, "seccompgen-runc": {"oci-runtime", "", "0"}} {
+		cmd := exec.Command("go", "build", "-tags", build.tags, "-o", filepath.Join(binDir, name), "./cmd/"+build.pkg)
 		cmd.Dir, cmd.Env = repo, append(os.Environ(), "CGO_ENABLED="+build.cgo, "GOFLAGS=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
 	}
-	return errors.Join(os.Symlink("oci-hook", filepath.Join(binDir, "seccompgen-runc")), os.Setenv("PATH", binDir+":"+os.Getenv("PATH")))
+	return os.Setenv("PATH", binDir+":"+os.Getenv("PATH"))
 }
 
 // checkClean says what the tests' runs left behind in their world.
