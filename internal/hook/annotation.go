@@ -8,21 +8,20 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/seccompgen/seccompgen/internal/wrapper"
 )
 
-// The annotations that ask for a recording. Whoever may create a container writes them: they are data of strangers.
+// The annotations that ask for a recording.
 const (
-	// RecordAnnotation holds a name for the recording, or true. RecordAnnotation/CONTAINER is for that container of a pod.
-	RecordAnnotation = "dev.seccompgen.record"
-	// TraceAnnotation is that of oci-seccomp-bpf-hook: of:OUTPUT[;if:INPUT].
-	TraceAnnotation = "io.containers.trace-syscall"
+	RecordAnnotation = wrapper.RecordAnnotation
+	TraceAnnotation  = wrapper.TraceAnnotation
 )
 
 // request is what an annotation asks for.
 type request struct {
 	key, value string
 	name       string // of RecordAnnotation; may be empty
-	container  string // of a pod, if the annotation is for all of them
 	trace      *trace // of TraceAnnotation
 }
 
@@ -86,11 +85,7 @@ func asked(annotations map[string]string) (*request, error) {
 		if err != nil {
 			return nil, &refusal{key, value, err}
 		}
-		r := &request{key: key, value: value, name: name}
-		if key == RecordAnnotation {
-			r.container = containerName(annotations)
-		}
-		return r, nil
+		return &request{key: key, value: value, name: name}, nil
 	case isTrace:
 		t, err := parseTrace(text)
 		if err != nil {
@@ -113,12 +108,26 @@ func recordAnnotation(annotations map[string]string) (key, value string, ok bool
 	return RecordAnnotation, value, ok
 }
 
-const containerNameAnnotation = "io.kubernetes.container.name" // CRI-O's
+// CRI-O's names for what a container of a pod is called, and the id of the pod's sandbox.
+const (
+	containerNameAnnotation = "io.kubernetes.container.name"
+	sandboxAnnotation       = "io.kubernetes.cri-o.SandboxID"
+)
 
 // containerName returns the name that a container has in its pod, or "".
 func containerName(annotations map[string]string) string {
-	for _, by := range []string{containerNameAnnotation, "io.kubernetes.cri.container-name"} {
-		if name := annotations[by]; isName(name, 63, "-") {
+	return nameIn(annotations, 63, containerNameAnnotation, "io.kubernetes.cri.container-name")
+}
+
+// sandboxID returns the id of a container's pod, or "". It is the same for a container that the kubelet starts again,
+// which has a new id of its own.
+func sandboxID(annotations map[string]string) string {
+	return nameIn(annotations, 64, sandboxAnnotation, "io.kubernetes.cri.sandbox-id")
+}
+
+func nameIn(annotations map[string]string, most int, keys ...string) string {
+	for _, key := range keys {
+		if name := annotations[key]; isName(name, most, "-") {
 			return name
 		}
 	}

@@ -179,7 +179,7 @@ func FuzzAnnotations(f *testing.F) {
 
 // Where recordings of a pod's containers go, by their hooks and by Collect, which knows less.
 func TestNames(t *testing.T) {
-	const by = "io.kubernetes.cri.container-name"
+	const by, in = "io.kubernetes.cri.container-name", "io.kubernetes.cri.sandbox-id"
 	for _, c := range []struct {
 		annotations map[string]string
 		want        string
@@ -188,7 +188,12 @@ func TestNames(t *testing.T) {
 		{map[string]string{RecordAnnotation: ""}, "ID"},
 		{map[string]string{RecordAnnotation: "shop", by: "web"}, "shop-web-ID"},
 		{map[string]string{RecordAnnotation: "true", by: "web"}, "web-ID"},
-		{map[string]string{RecordAnnotation: "shop", RecordAnnotation + "/web": "front", by: "web"}, "front-ID"},
+		{map[string]string{RecordAnnotation: "shop", RecordAnnotation + "/web": "front", by: "web"}, "front-web-ID"},
+		{map[string]string{RecordAnnotation: "shop", by: "web", in: "POD"}, "shop-web-POD"},
+		{map[string]string{RecordAnnotation: "", by: "web", in: "POD"}, "web-POD"},
+		{map[string]string{RecordAnnotation: "shop", by: "web", in: "../POD"}, "shop-web-ID"},
+		{map[string]string{RecordAnnotation: "shop", in: "POD"}, "shop-ID"},
+		{map[string]string{TraceAnnotation: "of:/a/web.json", containerNameAnnotation: "web", sandboxAnnotation: "POD"}, "web-web-POD"},
 		{map[string]string{RecordAnnotation: "shop", by: "../../web"}, "shop-ID"},
 		{map[string]string{TraceAnnotation: "of:/a/web.json"}, "web-ID"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -171,61 +172,63 @@ func replace(dir *os.Root, name string, data []byte, exists bool) (err error) {
 }
 
 // keep writes a recording as NAME.json into the directory. A restart of a container is added to its recording; where
-// that cannot be, it goes to NAME.2.json and on: evidence is never overwritten. It returns the file's name.
-func keep(dir *os.Root, name string, r *profile.Recording) (string, error) {
+// that cannot be, it goes to NAME.2.json and on: evidence is never overwritten. It returns the file's name, and what it
+// holds now.
+func keep(dir *os.Root, t *target, r *profile.Recording) (string, *profile.Recording, error) {
 	for n := 1; n < 100; n++ {
-		file := name + ".json"
+		file := t.name + ".json"
 		if n > 1 {
-			file = fmt.Sprintf("%s.%d.json", name, n)
+			file = fmt.Sprintf("%s.%d.json", t.name, n)
 		}
 		data, _, err := existing(dir, file, isRecording)
 		exists := err == nil
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
+			return "", nil, err
 		}
+		all := r
 		if exists {
-			if r, err = again(data, r); err != nil {
+			if all, err = again(data, r, t.container != "" && t.sandbox != ""); err != nil {
 				continue
 			}
 		}
 		var b bytes.Buffer
-		if err := r.Write(&b); err != nil {
-			return "", fmt.Errorf("encode the recording: %w", err)
+		if err := all.Write(&b); err != nil {
+			return "", nil, fmt.Errorf("encode the recording: %w", err)
 		}
 		if err := replace(dir, file, b.Bytes(), exists); err != nil {
-			return "", fmt.Errorf("write the recording: %w", err)
+			return "", nil, fmt.Errorf("write the recording: %w", err)
 		}
-		return file, nil
+		return file, all, nil
 	}
-	return "", fmt.Errorf("%s holds 99 recordings of %s: take old ones away", dir.Name(), name)
+	return "", nil, fmt.Errorf("%s holds 99 recordings of %s: take old ones away", dir.Name(), t.name)
 }
 
-// again adds a run of a container to the recording of its earlier runs. It returns the run itself with an error if
-// that cannot be.
-func again(old []byte, r *profile.Recording) (*profile.Recording, error) {
+// again adds a run to the recording of a container's earlier runs. The same container started again has the same id; one
+// that the kubelet starts again, in its pod, has a new one. An error says that the run needs a file of its own.
+func again(old []byte, r *profile.Recording, pod bool) (*profile.Recording, error) {
 	before, err := profile.ReadRecording(bytes.NewReader(old))
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	if before.ID != r.ID || len(r.Runs) != 1 {
-		return r, fmt.Errorf("recording is of container %q", before.ID)
+	if before.ID != r.ID && !pod || len(r.Runs) != 1 {
+		return nil, fmt.Errorf("recording is of container %q", before.ID)
 	}
 	if err := errors.Join(before.Incomplete(), r.Incomplete()); err != nil {
-		return r, err
+		return nil, err
+	}
+	id := r.ID
+	for n := 2; slices.ContainsFunc(before.Runs, func(run profile.Run) bool { return run.ID == id }); n++ {
+		id = fmt.Sprintf("%s.%d", r.ID, n)
 	}
 	run := *r
-	id := fmt.Sprintf("%s.%d", r.ID, len(before.Runs)+1)
+	run.ID = before.ID
 	run.Runs = []profile.Run{r.Runs[0]}
 	run.Runs[0].ID = id
-	run.Syscalls = append([]profile.Syscall{}, r.Syscalls...)
+	run.Syscalls = slices.Clone(r.Syscalls)
 	for i := range run.Syscalls {
 		run.Syscalls[i].Runs = []string{id}
 	}
-	all, err := profile.Merge(before, &run)
-	if err != nil {
-		return r, err
-	}
-	return all, nil
+	return profile.Merge(before, &run)
 }
 
 // keepProfile writes a profile into the directory, over an earlier one of the same name.

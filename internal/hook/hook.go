@@ -9,6 +9,7 @@ package hook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/seccompgen/seccompgen/internal/wrapper"
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
 )
@@ -55,10 +57,12 @@ type options struct {
 // target is where the evidence of a container goes.
 type target struct {
 	file    string   // --output; or
-	name    string   // in options.dir, without .json
+	name    string   // in options.dir, without .json; that of a pod's container is the same when it is started again
 	request *request // the annotation that asked, if one did
 	trace   *trace   // the profile that it wants beside, where it may say so; or
 	profile bool     // one in options.dir
+
+	container, sandbox string // of a pod
 }
 
 // Run is the hook: it decodes the state on stdin and starts or collects a recording.
@@ -187,7 +191,7 @@ func (o *options) annotations(state []byte) (map[string]string, error) {
 		Bundle      string            `json:"bundle"`
 		Annotations map[string]string `json:"annotations"`
 	}
-	if mentions(state) {
+	if wrapper.Mentions(state) {
 		if len(state) > maxState {
 			return nil, fmt.Errorf("OCI state of a container that asks for a recording is larger than %d bytes", maxState)
 		}
@@ -199,8 +203,8 @@ func (o *options) annotations(state []byte) (map[string]string, error) {
 	if len(state) > maxState || json.Unmarshal(state, &s) != nil || len(s.Annotations) > 0 {
 		return nil, nil
 	}
-	config, err := readFile(filepath.Join(s.Bundle, "config.json"))
-	if err != nil || !mentions(config) {
+	config, err := wrapper.ReadConfig(s.Bundle)
+	if err != nil || !wrapper.Mentions(config) {
 		return nil, nil
 	}
 	var c specs.Spec
@@ -208,10 +212,6 @@ func (o *options) annotations(state []byte) (map[string]string, error) {
 		return nil, fmt.Errorf("decode %s/config.json: %w", s.Bundle, err)
 	}
 	return c.Annotations, nil
-}
-
-func mentions(data []byte) bool {
-	return bytes.Contains(data, []byte(RecordAnnotation)) || bytes.Contains(data, []byte(TraceAnnotation))
 }
 
 // target tells where a container's evidence goes, or nil for a container that nobody wants to record.
@@ -229,9 +229,15 @@ func (o *options) target(s *specs.State, annotations map[string]string) (*target
 		return nil, nil
 	}
 	t := &target{name: s.ID, request: r}
+	t.container, t.sandbox = containerName(annotations), sandboxID(annotations)
+	if t.container != "" {
+		t.name = t.container + "-" + cmp.Or(t.sandbox, s.ID)
+	}
 	switch {
 	case r.trace == nil:
-		t.name = strings.Join(slices.DeleteFunc([]string{r.name, r.container, s.ID}, func(s string) bool { return s == "" }), "-")
+		if r.name != "" {
+			t.name = r.name + "-" + t.name
+		}
 	case r.trace != nil && o.honour:
 		t.trace = r.trace
 	case r.trace != nil:
@@ -241,7 +247,7 @@ func (o *options) target(s *specs.State, annotations map[string]string) (*target
 		}
 		t.profile = true
 		if name, err := parseName(strings.TrimSuffix(filepath.Base(r.trace.output), ".json")); err == nil && name != "" {
-			t.name = name + "-" + s.ID
+			t.name = name + "-" + t.name
 		}
 	}
 	return t, nil
@@ -341,7 +347,7 @@ func (o *options) forsaken(now time.Time) {
 		}
 		err = tracer.Collect(s.ID, func(r *profile.Recording) error {
 			r.Runtime = runtimeOf(r.Runtime.Name)
-			_, err := o.keep(&target{name: s.ID}, r)
+			_, _, err := o.keep(&target{name: s.ID}, r)
 			return err
 		})
 		if err != nil && !errors.Is(err, tracer.ErrNotRecording) {
@@ -448,24 +454,8 @@ func executable(proc string) string {
 	return exe
 }
 
-// maxConfig bounds a configuration, which holds the same strings as the state.
-const maxConfig = 64 << 20
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err == nil && len(data) > maxConfig {
-		err = fmt.Errorf("%s is larger than %d bytes", path, maxConfig)
-	}
-	return data, err
-}
-
 func readConfig(bundle string) (*specs.Spec, error) {
-	data, err := readFile(filepath.Join(bundle, "config.json"))
+	data, err := wrapper.ReadConfig(bundle)
 	if err != nil {
 		return nil, fmt.Errorf("read the container's configuration: %w", err)
 	}
@@ -490,10 +480,7 @@ func noteFor(o *options, t *target) note {
 	if t.request != nil {
 		// The plain key also for a container of a pod: its name is not kept.
 		key, _, _ := strings.Cut(t.request.key, "/")
-		n.Annotations = map[string]string{key: t.request.value}
-		if t.request.container != "" {
-			n.Annotations[containerNameAnnotation] = t.request.container
-		}
+		n.Annotations = map[string]string{key: t.request.value, containerNameAnnotation: t.container, sandboxAnnotation: t.sandbox}
 	}
 	return n
 }
@@ -573,7 +560,7 @@ func (o *options) stop(s *specs.State, t *target) error {
 	r := &profile.Recording{ID: s.ID, Runs: []profile.Run{{ID: s.ID, Exit: -1}}, Workload: profile.Workload{Args: []string{}}}
 	r.Drop(profile.DropCollect, 1)
 	if t.file == "" {
-		_, keepErr := o.keep(t, r)
+		_, _, keepErr := o.keep(t, r)
 		return errors.Join(err, keepErr)
 	}
 	if _, statErr := os.Stat(t.file); statErr == nil {
@@ -593,18 +580,14 @@ func (o *options) finish(t *target, r *profile.Recording) (after, err error) {
 		if after == nil {
 			return nil, nil
 		}
-		file, err := o.keep(t, r)
+		file, _, err := o.keep(t, r)
 		return fmt.Errorf("no profile in %s: %w; the recording is %s", t.trace.output, after, filepath.Join(o.dir, file)), err
 	}
-	if !t.profile {
-		_, err = o.keep(t, r)
+	file, all, err := o.keep(t, r)
+	if err != nil || !t.profile {
 		return nil, err
 	}
-	file, err := o.keep(t, r)
-	if err != nil {
-		return nil, err
-	}
-	data, after := o.build(nil, r)
+	data, after := o.build(nil, all)
 	if after == nil {
 		after = o.inDir(func(dir *os.Root) error { return keepProfile(dir, t.name+profileSuffix, data) })
 	}
@@ -624,13 +607,12 @@ func (o *options) inDir(do func(*os.Root) error) error {
 }
 
 // keep writes the recording into the directory.
-func (o *options) keep(t *target, r *profile.Recording) (string, error) {
-	var file string
-	err := o.inDir(func(dir *os.Root) (err error) {
-		file, err = keep(dir, t.name, r)
+func (o *options) keep(t *target, r *profile.Recording) (file string, all *profile.Recording, err error) {
+	err = o.inDir(func(dir *os.Root) (err error) {
+		file, all, err = keep(dir, t, r)
 		return err
 	})
-	return file, err
+	return file, all, err
 }
 
 // writeTrace does what the drop-in's annotation asks for.

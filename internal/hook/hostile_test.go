@@ -484,6 +484,19 @@ func TestRecordingsInTheDirectory(t *testing.T) {
 	if a, b, c := read("web-c1.2.json"), read("web-c1.3.json"), read("web-c1.4.json"); a.Complete || b.Workload.Args[0] != "/y" || c.ID != "c2" {
 		t.Errorf("beside it: %+v %+v %+v", a, b, c)
 	}
+	// A container that the kubelet starts again has a new id, and the same place in its pod.
+	pod := &target{name: "web-POD", container: "web", sandbox: "POD", profile: true}
+	finish(pod, recordingOf("c7"))
+	second := recordingOf("c3")
+	second.Syscalls[0].Nr, second.Syscalls[0].Name = 110, "getppid"
+	finish(pod, second)
+	finish(pod, recordingOf("c3"))
+	if r := read("web-POD.json"); r.ID != "c7" || len(r.Runs) != 3 || r.Runs[0].ID != "c3" || r.Runs[1].ID != "c3.2" || !slices.Equal(r.Syscalls[1].Runs, []string{"c3"}) || !r.Complete {
+		t.Errorf("after two restarts: %+v", r)
+	}
+	if data, err := os.ReadFile(filepath.Join(w.dir, "web-POD.profile.json")); err != nil || !bytes.Contains(data, []byte(`"getppid"`)) {
+		t.Errorf("the profile is of the last run alone: %s, %v", data, err)
+	}
 	// A profile beside the recording, where annotations may name no paths.
 	finish(&target{name: "x-c1", profile: true}, recordingOf("c1"))
 	finish(&target{name: "x-c1", profile: true}, recordingOf("c1"))

@@ -162,7 +162,7 @@ func TestDockerExecRestartKill(t *testing.T) {
 	d.ok(d.do("start", id))
 	d.ok(d.do("exec", id, "/bin/rmdir", "/made-by-exec"))
 	d.ok(d.do("stop", id))
-	wait(t, "the second run", func() bool { return len(readRecording(t, path).Runs) == 2 })
+	withRuns(t, path, 2)
 
 	// Docker and its containerd are killed: nobody calls poststop when the container ends.
 	d.ok(d.do("start", id))

@@ -76,17 +76,14 @@ func testMain(m *testing.M) (int, error) {
 	if err := world(); err != nil {
 		return 1, fmt.Errorf("make a world of our own: %w", err)
 	}
-	for name, build := range map[string]struct{ tags, cgo string }{"seccompgen": {"seccomp", "1"}, "oci-hook": {"", "0"}} {
-		cmd := exec.Command("go", "build", "-tags", build.tags, "-o", filepath.Join(worldDir, "bin", name), "./cmd/"+name)
+	for name, build := range map[string]struct{ pkg, tags, cgo string }{"seccompgen": {"seccompgen", "seccomp", "1"}, "oci-hook": {"oci-hook", "", "0"}, "seccompgen-runc": {"oci-runtime", "", "0"}} {
+		cmd := exec.Command("go", "build", "-tags", build.tags, "-o", filepath.Join(worldDir, "bin", name), "./cmd/"+build.pkg)
 		cmd.Dir, cmd.Env = repo, append(os.Environ(), "CGO_ENABLED="+build.cgo, "GOFLAGS=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return 1, fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
 	}
 	hookPath, toolPath = filepath.Join(worldDir, "bin/oci-hook"), filepath.Join(worldDir, "bin/seccompgen")
-	if err := os.Symlink("oci-hook", filepath.Join(worldDir, "bin/seccompgen-runc")); err != nil {
-		return 1, err
-	}
 	status := m.Run()
 	list, err := tracer.List()
 	if err == nil && len(list) > 0 {
@@ -374,6 +371,23 @@ func readRecording(t testing.TB, path string) *profile.Recording {
 	r, err := profile.ReadRecording(f)
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
+	}
+	return r
+}
+
+// withRuns returns a recording once it holds n runs.
+func withRuns(t testing.TB, path string, n int) *profile.Recording {
+	t.Helper()
+	var r *profile.Recording
+	wait(t, fmt.Sprintf("%d runs in %s", n, path), func() bool {
+		if _, err := os.Stat(path); err != nil {
+			return false
+		}
+		r = readRecording(t, path)
+		return len(r.Runs) >= n
+	})
+	if len(r.Runs) != n {
+		t.Fatalf("%s holds %d runs, want %d", path, len(r.Runs), n)
 	}
 	return r
 }
