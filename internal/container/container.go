@@ -58,7 +58,9 @@ type Options struct {
 	Timeout time.Duration
 	// StopAfterDenial ends a run this long after its first denial: a program that hangs then tells nothing more.
 	StopAfterDenial time.Duration
-	Output          io.Writer // what the workload prints
+	// Enough tells of the result of a test whether it is all that the run was made for: then it is ended. May be nil.
+	Enough func(test, result string) bool
+	Output io.Writer // what the workload prints
 }
 
 // Run runs the bundle once. The recording comes back also when the workload failed or was stopped, and then says so.
@@ -81,10 +83,16 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 	}
 
 	output := &lockedWriter{to: o.Output}
-	tests := &testresult.Parser{To: output}
+	enough := make(chan struct{})
+	var once sync.Once
+	tests := &testresult.Parser{To: output, Result: func(test, result string) {
+		if o.Enough != nil && o.Enough(test, result) {
+			once.Do(func() { close(enough) })
+		}
+	}}
 	talk := &tail{}
 	began := time.Now()
-	ended, err := s.execute(ctx, id, root, plan, o, tests, io.MultiWriter(output, talk))
+	ended, err := s.execute(ctx, id, root, plan, o, enough, tests, io.MultiWriter(output, talk))
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +183,7 @@ type ending struct {
 }
 
 // execute runs the runtime until the container has ended, or ends it.
-func (s *Session) execute(ctx context.Context, id, root string, plan *stagePlan, o Options, stdout, stderr io.Writer) (*ending, error) {
+func (s *Session) execute(ctx context.Context, id, root string, plan *stagePlan, o Options, enough <-chan struct{}, stdout, stderr io.Writer) (*ending, error) {
 	text, err := json.Marshal(plan)
 	if err != nil {
 		return nil, fmt.Errorf("encode the stage's plan: %w", err)
@@ -209,6 +217,8 @@ func (s *Session) execute(ctx context.Context, id, root string, plan *stagePlan,
 		err = s.kill(cmd, id, root, o.Runtime, done)
 	case <-denied:
 		// The verdict is known and rests on what was seen: nothing is missing.
+		err = s.kill(cmd, id, root, o.Runtime, done)
+	case <-enough:
 		err = s.kill(cmd, id, root, o.Runtime, done)
 	case <-ctx.Done():
 		kill := s.kill(cmd, id, root, o.Runtime, done)

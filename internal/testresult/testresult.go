@@ -17,6 +17,7 @@ var words = map[string]string{"PASS": "pass", "FAIL": "fail", "SKIP": "skip"}
 // Parser reads results from a stream and hands the stream on, without the marks.
 type Parser struct {
 	To      io.Writer
+	Result  func(test, result string) // called for each; may be nil
 	line    []byte
 	marked  bool
 	results map[string]string
@@ -70,7 +71,11 @@ func (p *Parser) result(line []byte) {
 	if p.results == nil {
 		p.results = map[string]string{}
 	}
-	p.results[string(m[2])] = words[string(m[1])]
+	test, result := string(m[2]), words[string(m[1])]
+	p.results[test] = result
+	if p.Result != nil {
+		p.Result(test, result)
+	}
 }
 
 // Results returns pass, fail or skip by the name of the test.

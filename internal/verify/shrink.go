@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -97,9 +99,12 @@ type shrinker struct {
 	so       ShrinkOptions
 	baseline *profile.Recording
 	flaky    map[string]bool
+	run      func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool) (*profile.Recording, error)
 	end      time.Time
 	state    shrinkState
 }
+
+const stateVersion = 2
 
 // shrinkState is what a resumed shrink knows already: the outcome of every candidate. The search depends on nothing else, so
 // that it comes to where it was without a run.
@@ -112,15 +117,19 @@ type shrinkState struct {
 	Restored map[string]Trial `json:"restored"` // taken away at first, and needed now and then as it turned out
 }
 
-// Shrink takes calls out of the profile as long as the tests do not notice, and proves that not one more can go. Candidates
-// are tried in groups, which are split where they fail; then every call that is left is tried alone, with both answers, until
-// a whole turn takes nothing away: that turn is the certificate. Denials are tolerated; the profile that verifies
-// without any is the safer one.
+// Shrink takes calls out of the profile as long as the tests do not notice, and proves that not one more can go. Calls that
+// can go alone are tried in groups, which are split where they fail; then every call that is left is tried alone, with both
+// answers, until a whole turn takes nothing away: that turn is the certificate. Denials are tolerated; the profile that
+// verifies without any is the safer one.
 func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options, so ShrinkOptions) (*specs.LinuxSeccomp, *Certificate, error) {
 	if err := Check(p); err != nil {
 		return nil, nil, err
 	}
+	o.tolerant = true
 	x := &shrinker{s: s, b: b, p: p, o: o, so: so, end: time.Now().Add(so.Budget)}
+	x.run = func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool) (*profile.Recording, error) {
+		return x.o.run(ctx, s, nth, b, p, denials)
+	}
 	from, err := digest(p)
 	if err != nil {
 		return nil, nil, err
@@ -139,25 +148,21 @@ func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	if err := x.reduce(ctx, candidates, removed); err != nil {
 		return nil, nil, err
 	}
+	if err := x.sweep(ctx, candidates, removed); err != nil {
+		return nil, nil, err
+	}
 	var needed []Needed
-	var small *specs.LinuxSeccomp
 	var denied []string
-	for {
-		for name := range x.state.Restored {
-			delete(removed, name)
+	for before := -1; before != len(removed); {
+		if denied, err = x.settle(ctx, removed); err != nil {
+			return nil, nil, err
 		}
+		before = len(removed)
 		if needed, err = x.certify(ctx, candidates, removed); err != nil {
 			return nil, nil, err
 		}
-		small = without(p, removed)
-		restored := len(x.state.Restored)
-		if denied, err = x.confirm(ctx, small, removed); err != nil {
-			return nil, nil, err
-		}
-		if len(x.state.Restored) == restored {
-			break
-		}
 	}
+	small := without(p, removed)
 	c := &Certificate{
 		Version: CertificateVersion, From: from, Criterion: criterion, Workload: b.Workload, Repeats: so.Repeats, Deadline: x.o.Run.Timeout.Seconds(), Passed: x.confirmations(),
 		Needed: needed, Kept: append([]string{}, so.Keep...), Removed: []Removed{}, Denied: denied, Trials: len(x.state.Outcomes),
@@ -192,16 +197,16 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 		}
 	}
 	// A package's tests have their name and hash here; a bundle or a command has only its arguments.
-	what, err := json.Marshal([]any{from, x.b.Workload, x.o.Settings, x.so.Repeats, x.so.Keep, x.baseline.Tests, x.baseline.Runs[0].Exit, x.o.Run.Timeout})
+	facts, err := json.Marshal([]any{from, x.b.Workload, x.o.Settings, x.so.Repeats, x.so.Keep, x.baseline.Tests, x.baseline.Runs[0].Exit, x.o.Run.Timeout})
 	if err != nil {
 		return fmt.Errorf("encode the shrink's settings: %w", err)
 	}
-	sum := sha256.Sum256(what)
+	sum := sha256.Sum256(facts)
 	inputs := hex.EncodeToString(sum[:])
 	if resumed, err := x.resume(inputs); resumed || err != nil {
 		return err
 	}
-	x.state = shrinkState{Version: 1, Inputs: inputs, Flaky: []string{}, Outcomes: map[string]Trial{}, Restored: map[string]Trial{}}
+	x.state = shrinkState{Version: stateVersion, Inputs: inputs, Flaky: []string{}, Outcomes: map[string]Trial{}, Restored: map[string]Trial{}}
 	x.flaky = map[string]bool{}
 	slowest := x.baseline.Runs[0].Seconds
 	for range controls {
@@ -220,23 +225,30 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 		}
 	}
 	x.state.Flaky = slices.Sorted(maps.Keys(x.flaky))
-	x.state.Deadline = min(x.o.Run.Timeout.Seconds(), 3*slowest+3)
-	x.setDeadline()
-	if err := x.save(); err != nil {
-		return err
-	}
-	whole, err := x.try(ctx, answers{}, x.repeats(), false)
+	// As many at a time as later, so that the deadline suits that too.
+	what := ""
+	err = inOrder(ctx, x.repeats(), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
+		return x.run(ctx, i, x.p, false)
+	}, func(_ int, rec *profile.Recording) bool {
+		slowest = max(slowest, rec.Runs[0].Seconds)
+		what = x.noticed(rec)
+		return what == ""
+	})
 	if err != nil {
 		return err
 	}
-	if whole.Failed > 0 {
-		return fmt.Errorf("%w: the tests do not even pass under the whole profile: %s: verify it first", ErrUnstable, whole.What)
+	if what != "" {
+		return fmt.Errorf("%w: the tests do not even pass under the whole profile: %s: verify it first", ErrUnstable, what)
 	}
-	return nil
+	x.state.Deadline = min(x.o.Run.Timeout.Seconds(), max(3, 1.5*slowest+1))
+	x.setDeadline()
+	return x.save()
 }
 
+// setDeadline bounds the runs from here on, which also end at the first result that is enough to tell.
 func (x *shrinker) setDeadline() {
 	x.o.Run.Timeout = time.Duration(x.state.Deadline * float64(time.Second))
+	x.o.Run.Enough = func(test, result string) bool { return x.baseline.Tests[test] != result && !x.flaky[test] }
 }
 
 // resume reads the state of an earlier session.
@@ -248,7 +260,7 @@ func (x *shrinker) resume(inputs string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read the state of an earlier shrink: %w", err)
 	}
-	if err := json.Unmarshal(data, &x.state); err != nil || x.state.Version != 1 {
+	if err := json.Unmarshal(data, &x.state); err != nil || x.state.Version != stateVersion {
 		return false, fmt.Errorf("%s is not the state of a shrink: remove it to begin anew", x.so.State)
 	}
 	if x.state.Inputs != inputs {
@@ -263,77 +275,159 @@ func (x *shrinker) resume(inputs string) (bool, error) {
 	return true, nil
 }
 
-// reduce takes groups away, all with ENOSYS, and then gives those that do not need it the profile's own answer.
+// reduce finds the calls that can go alone, each with the profile's own answer if that does, and takes groups of them away.
 func (x *shrinker) reduce(ctx context.Context, candidates []string, removed answers) error {
-	if err := x.split(ctx, candidates, removed, uint(unix.ENOSYS)); err != nil {
-		return err
+	can := answers{}
+	for _, errno := range errnos {
+		all := alone(candidates, answers{}, []uint{errno})
+		candidates = nil
+		err := x.ask(ctx, questions(all, answers{}, len(x.o.Settings), 1), func(i int, t Trial) bool {
+			if t.Failed == 0 {
+				can[all[i].name] = errno
+				candidates = append(candidates, all[i].name)
+			}
+			x.so.Talk(fmt.Sprintf("%s for each call alone: %d of %d, %d may be taken away", profile.ErrnoName(errno), i+1, len(all), len(candidates)))
+			return true
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return x.split(ctx, slices.Sorted(maps.Keys(removed)), removed, uint(unix.EPERM))
+	return x.split(ctx, slices.Sorted(maps.Keys(can)), can, removed)
 }
 
-// split answers a group with an errno if the tests do not notice, and else tries its halves.
-func (x *shrinker) split(ctx context.Context, group []string, removed answers, errno uint) error {
+// split takes a group away, each call with its answer, if the tests do not notice, and else tries its halves.
+func (x *shrinker) split(ctx context.Context, group []string, can, removed answers) error {
 	if len(group) == 0 {
 		return nil
 	}
 	more := maps.Clone(removed)
 	for _, name := range group {
-		more[name] = errno
+		more[name] = can[name]
 	}
-	t, err := x.try(ctx, more, x.repeats(), false)
+	t, err := x.try(ctx, question{more, x.repeats(), 1})
 	if err != nil {
 		return err
 	}
 	if t.Failed == 0 {
 		maps.Copy(removed, more)
-		x.so.Talk(fmt.Sprintf("%d of %d calls are not needed so far", len(removed), len(profile.Allowed(x.p))))
-		return nil
 	}
-	if len(group) == 1 {
+	x.so.Talk(fmt.Sprintf("taking groups away: %d of %d that may go", len(removed), len(can)))
+	if t.Failed == 0 || len(group) == 1 {
 		return nil
 	}
 	half := len(group) / 2
-	if err := x.split(ctx, group[:half], removed, errno); err != nil {
+	if err := x.split(ctx, group[:half], can, removed); err != nil {
 		return err
 	}
-	return x.split(ctx, group[half:], removed, errno)
+	return x.split(ctx, group[half:], can, removed)
 }
 
-// certify tries every call that is left alone, until a whole turn takes nothing away.
+// single is one more call to take away, and its answer.
+type single struct {
+	name  string
+	errno uint
+}
+
+// alone returns the calls that are left to take away one by one, with each of the answers.
+func alone(candidates []string, removed answers, answers []uint) (all []single) {
+	for _, name := range candidates {
+		if _, gone := removed[name]; gone {
+			continue
+		}
+		for _, errno := range answers {
+			all = append(all, single{name, errno})
+		}
+	}
+	return all
+}
+
+func questions(all []single, removed answers, runs, enough int) (qs []question) {
+	for _, one := range all {
+		more := maps.Clone(removed)
+		more[one.name] = one.errno
+		qs = append(qs, question{more, runs, enough})
+	}
+	return qs
+}
+
+// sweep tries every call that is left alone, once, and takes away what can go.
+func (x *shrinker) sweep(ctx context.Context, candidates []string, removed answers) error {
+	all := alone(candidates, removed, errnos)
+	for at := 0; at < len(all); {
+		err := x.ask(ctx, questions(all[at:], removed, x.repeats(), 1), func(_ int, t Trial) bool {
+			if at++; t.Failed == 0 {
+				removed[all[at-1].name] = all[at-1].errno
+			}
+			x.so.Talk(fmt.Sprintf("trying each call in the place of the others: %d of %d answers, %d taken away", at, len(all), len(removed)))
+			return t.Failed > 0
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certify tries every call that is left alone, until a whole turn takes nothing away. Those that were restored stay, and
+// have more runs to show why.
 func (x *shrinker) certify(ctx context.Context, candidates []string, removed answers) ([]Needed, error) {
 	for {
-		needed, before := []Needed{}, len(removed)
-		for i, name := range candidates {
-			if _, gone := removed[name]; gone {
-				continue
-			}
-			n := Needed{Name: name, Trials: []Trial{}}
-			if t, ok := x.state.Restored[name]; ok {
-				n.Trials = append(n.Trials, t)
-				needed = append(needed, n)
-				continue
-			}
-			for _, errno := range errnos {
-				alone := maps.Clone(removed)
-				alone[name] = errno
-				t, err := x.try(ctx, alone, x.repeats(), true)
-				if err == nil && t.Failed > 0 && t.Failed < t.Of { // needed now and then, or chance: more runs tell
-					t, err = x.try(ctx, alone, 2*x.confirmations(), true)
+		before, trials := len(removed), map[string][]Trial{}
+		all := alone(candidates, removed, errnos)
+		for at := 0; at < len(all); {
+			qs := questions(all[at:], removed, x.repeats(), 0)
+			for i := range qs {
+				if _, restored := x.state.Restored[all[at+i].name]; restored {
+					qs[i].runs, qs[i].enough = 2*x.confirmations(), 2
 				}
-				if err != nil {
+			}
+			var last Trial
+			took := func(t Trial) {
+				t.Errno = profile.ErrnoName(all[at].errno)
+				trials[all[at].name] = append(trials[all[at].name], t)
+				at++
+				x.so.Talk(fmt.Sprintf("proving that each call is needed: %d of %d answers, %d taken away", at, len(all), len(removed)))
+			}
+			err := x.ask(ctx, qs, func(_ int, t Trial) bool {
+				if joint, restored := x.state.Restored[all[at].name]; restored {
+					if t.Failed == 0 {
+						t = joint
+					}
+					took(t)
+					return true
+				}
+				if last = t; t.Failed == t.Of {
+					took(t)
+				}
+				return t.Failed == t.Of
+			})
+			if err != nil {
+				return nil, err
+			}
+			if last.Failed == last.Of {
+				continue
+			}
+			if last.Failed > 0 { // needed now and then, or chance: more runs tell
+				if last, err = x.try(ctx, questions(all[at:at+1], removed, 2*x.confirmations(), 2)[0]); err != nil {
 					return nil, err
 				}
-				t.Errno = profile.ErrnoName(errno)
-				if n.Trials = append(n.Trials, t); t.Failed == 0 {
-					removed[name] = errno
-				}
 			}
-			needed = append(needed, n)
-			x.so.Talk(fmt.Sprintf("trying each call alone: %d of %d, %d taken away", i+1, len(candidates), len(removed)))
+			if last.Failed == 0 {
+				removed[all[at].name] = all[at].errno
+			}
+			took(last)
 		}
-		if len(removed) == before {
-			return needed, nil
+		if len(removed) > before {
+			continue
 		}
+		needed := []Needed{}
+		for _, name := range candidates {
+			if of, ok := trials[name]; ok {
+				needed = append(needed, Needed{name, of})
+			}
+		}
+		return needed, nil
 	}
 }
 
@@ -342,110 +436,221 @@ func (x *shrinker) repeats() int { return x.so.Repeats * len(x.o.Settings) }
 // confirmations is how often the result runs: calls that come and go need more runs than a trial has.
 func (x *shrinker) confirmations() int { return max(x.o.Runs, x.so.Repeats, 10) * len(x.o.Settings) }
 
-// confirm runs the result, and tells what it denies. Where a run fails, calls that were taken away are to blame, and are
-// restored.
-func (x *shrinker) confirm(ctx context.Context, small *specs.LinuxSeccomp, removed answers) ([]string, error) {
-	if err := Check(small); err != nil {
-		return nil, err
-	}
-	what, denied, runs := "", []string{}, 0
-	var suspects []string // taken away, and denied in the run that failed
-	err := inOrder(ctx, x.confirmations(), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
-		return x.o.run(ctx, x.s, i, x.b, small, true)
-	}, func(_ int, rec *profile.Recording) bool {
-		runs++
-		what = x.noticed(rec)
-		for _, c := range rec.Syscalls {
-			if _, ours := removed[c.Name]; c.Denied != nil && what != "" && ours {
-				suspects = append(suspects, c.Name)
-			} else if c.Denied != nil && what == "" {
-				denied = append(denied, c.Name)
+// settle runs the result until all of many runs pass, and tells what they were denied. Where one fails, calls that were taken
+// away are to blame, and are restored.
+func (x *shrinker) settle(ctx context.Context, removed answers) ([]string, error) {
+	for {
+		for name := range x.state.Restored {
+			delete(removed, name)
+		}
+		small := without(x.p, removed)
+		if err := Check(small); err != nil {
+			return nil, err
+		}
+		var good, bad []map[deniedCall]bool // runs, and what they were denied
+		what := ""
+		err := inOrder(ctx, x.confirmations(), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
+			return x.run(ctx, i, small, true)
+		}, func(_ int, rec *profile.Recording) bool {
+			of := map[deniedCall]bool{}
+			for _, c := range rec.Syscalls {
+				if c.Denied != nil {
+					of[deniedCall{c.Name, c.Phase}] = true
+				}
 			}
-		}
-		return what == ""
-	})
-	slices.Sort(denied)
-	denied = slices.Compact(denied)
-	if err != nil || what == "" {
-		return denied, err
-	}
-	slices.Sort(suspects)
-	culprits, err := x.blame(ctx, slices.Compact(suspects), denied, removed, Trial{Failed: 1, Of: runs, What: what})
-	if err != nil {
-		return nil, err
-	}
-	maps.Copy(x.state.Restored, culprits)
-	x.so.Talk(fmt.Sprintf("restored %s: one of %d runs failed: %s", strings.Join(slices.Sorted(maps.Keys(culprits)), " "), runs, what))
-	return nil, x.save()
-}
-
-// blame tells which of the suspects to restore: those that no good run was denied; else those without which alone some of
-// many runs fail; else those of the Go runtime's own, which may do harm together.
-func (x *shrinker) blame(ctx context.Context, suspects, innocent []string, removed answers, failure Trial) (map[string]Trial, error) {
-	culprits := map[string]Trial{}
-	guilty := func(name string, t Trial) {
-		t.Errno = profile.ErrnoName(removed[name])
-		culprits[name] = t
-	}
-	for _, name := range suspects {
-		if !slices.Contains(innocent, name) {
-			guilty(name, failure)
-		}
-	}
-	if len(culprits) > 0 {
-		return culprits, nil
-	}
-	for _, name := range suspects {
-		t, err := x.try(ctx, answers{name: removed[name]}, x.confirmations(), true)
+			if said := x.noticed(rec); said != "" {
+				what = cmp.Or(what, said)
+				bad = append(bad, of)
+			} else {
+				good = append(good, of)
+			}
+			return true
+		})
 		if err != nil {
 			return nil, err
 		}
-		if t.Failed > 0 {
-			guilty(name, t)
+		if len(bad) == 0 {
+			return names(good), nil
+		}
+		culprits, err := x.blame(ctx, good, bad, removed, what)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(x.state.Restored, culprits)
+		x.so.Talk(fmt.Sprintf("restored %s: %d of %d runs failed: %s", strings.Join(slices.Sorted(maps.Keys(culprits)), " "), len(bad), len(bad)+len(good), what))
+		if err := x.save(); err != nil {
+			return nil, err
 		}
 	}
-	if len(culprits) > 0 {
-		return culprits, nil
-	}
-	for _, name := range suspects {
-		if slices.Contains(profile.ClosureCalls(), name) {
-			guilty(name, failure)
+}
+
+// deniedCall is one that a run was denied. The runtime may need what the workload does not miss.
+type deniedCall struct {
+	name  string
+	phase profile.Phase
+}
+
+func names(runs []map[deniedCall]bool) []string {
+	all := []string{}
+	for _, denials := range runs {
+		for d := range denials {
+			all = append(all, d.name)
 		}
 	}
-	if len(culprits) == 0 {
-		return nil, fmt.Errorf("%w: the shrunken profile failed one of %d runs, and no call that was taken away is to blame: %s", ErrUnstable, failure.Of, failure.What)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// blame tells which calls that were taken away to restore: those that bad runs were denied and no good one; else as few as
+// it takes for many runs to pass, the Go runtime's own before others, since these come and go. The trial is what the calls were
+// seen to do together.
+func (x *shrinker) blame(ctx context.Context, good, bad []map[deniedCall]bool, removed answers, what string) (map[string]Trial, error) {
+	var guilty, suspects []string
+	for _, run := range bad {
+		for d := range run {
+			if _, ours := removed[d.name]; !ours {
+				continue
+			}
+			suspects = append(suspects, d.name)
+			if !slices.ContainsFunc(good, func(run map[deniedCall]bool) bool { return run[d] }) {
+				guilty = append(guilty, d.name)
+			}
+		}
+	}
+	if len(guilty) == 0 {
+		slices.SortFunc(suspects, func(a, b string) int {
+			return cmp.Or(cmp.Compare(min(1, slices.Index(profile.ClosureCalls(), b)+1), min(1, slices.Index(profile.ClosureCalls(), a)+1)), cmp.Compare(a, b))
+		})
+		if suspects = slices.Compact(suspects); len(suspects) > 0 {
+			var err error
+			if guilty, err = x.explain(ctx, removed, nil, suspects, false); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(guilty) == 0 {
+		return nil, fmt.Errorf("%w: the shrunken profile failed %d of %d runs, and no call that was taken away is to blame: %s", ErrUnstable, len(bad), len(good)+len(bad), what)
+	}
+	slices.Sort(guilty)
+	guilty = slices.Compact(guilty)
+	if len(guilty) > 1 {
+		what += ", without " + strings.Join(guilty, " ") + " together"
+	}
+	culprits := map[string]Trial{}
+	for _, name := range guilty {
+		culprits[name] = Trial{Errno: profile.ErrnoName(removed[name]), Failed: len(bad), Of: len(good) + len(bad), What: what}
 	}
 	return culprits, nil
 }
 
-// try runs a candidate, or knows its outcome already. Unless it shall count, it stops at the first run that fails.
-func (x *shrinker) try(ctx context.Context, removed answers, runs int, count bool) (Trial, error) {
-	key := fmt.Sprint(runs, count, removed) // maps print sorted
-	if t, ok := x.state.Outcomes[key]; ok {
-		return t, nil
+// explain returns a smallest part of the suspects without which, and without what is back already, runs fail: QuickXplain
+// (Junker, AAAI 2004). try says whether what is back may be enough.
+func (x *shrinker) explain(ctx context.Context, removed answers, back, suspects []string, try bool) ([]string, error) {
+	if try {
+		less := maps.Clone(removed)
+		for _, name := range back {
+			delete(less, name)
+		}
+		if t, err := x.try(ctx, question{less, x.confirmations(), 1}); err != nil || t.Failed == 0 {
+			return nil, err
+		}
 	}
-	if time.Now().After(x.end) {
-		return Trial{}, fmt.Errorf("%w after %s and %d trials: run it again to go on from there, %s keeps them", ErrBudget, x.so.Budget, len(x.state.Outcomes), x.so.State)
+	if len(suspects) == 1 {
+		return suspects, nil
 	}
-	p := without(x.p, removed)
-	t := Trial{}
-	err := inOrder(ctx, runs, x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
-		return x.o.run(ctx, x.s, i, x.b, p, false)
-	}, func(_ int, rec *profile.Recording) bool {
+	first, second := suspects[:(len(suspects)+1)/2], suspects[(len(suspects)+1)/2:]
+	of2, err := x.explain(ctx, removed, slices.Concat(back, first), second, true)
+	if err != nil {
+		return nil, err
+	}
+	of1, err := x.explain(ctx, removed, slices.Concat(back, of2), first, len(of2) > 0)
+	return slices.Concat(of1, of2), err
+}
+
+// question is what runs without some calls are to tell.
+type question struct {
+	removed answers
+	runs    int
+	enough  int // failed runs that end it; 0 makes all runs
+}
+
+func (q question) String() string { return fmt.Sprint(q.runs, q.enough, q.removed) } // maps print sorted
+
+// try answers one question.
+func (x *shrinker) try(ctx context.Context, q question) (t Trial, err error) {
+	err = x.ask(ctx, []question{q}, func(_ int, got Trial) bool { t = got; return true })
+	return t, err
+}
+
+// ask answers questions in order, until take wants no more. Their runs are made some at a time, over the borders of
+// questions; those whose outcome is known are not made.
+func (x *shrinker) ask(ctx context.Context, qs []question, take func(i int, t Trial) bool) error {
+	next := 0
+	known := func() (more bool) { // hands on what is known
+		for next < len(qs) {
+			t, ok := x.state.Outcomes[qs[next].String()]
+			if !ok {
+				return true
+			}
+			if next++; !take(next-1, t) {
+				return false
+			}
+		}
+		return false
+	}
+	if !known() {
+		return nil
+	}
+	type run struct{ question, nth int }
+	var runs []run
+	for i, q := range qs {
+		if _, ok := x.state.Outcomes[q.String()]; !ok {
+			for nth := range q.runs {
+				runs = append(runs, run{i, nth})
+			}
+		}
+	}
+	trials, answered := make([]Trial, len(qs)), make([]atomic.Bool, len(qs))
+	var failed error
+	err := inOrder(ctx, len(runs), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
+		r := runs[i]
+		if answered[r.question].Load() {
+			return nil, nil
+		}
+		if time.Now().After(x.end) {
+			return nil, ErrBudget
+		}
+		q := qs[r.question]
+		rec, err := x.run(ctx, r.nth, without(x.p, q.removed), false)
+		if err != nil {
+			return nil, fmt.Errorf("try the profile without %s: %w", strings.Join(slices.Sorted(maps.Keys(q.removed)), " "), err)
+		}
+		return rec, nil
+	}, func(i int, rec *profile.Recording) bool {
+		at := runs[i].question
+		q, t := qs[at], &trials[at]
+		if answered[at].Load() {
+			return true
+		}
 		t.Of++
 		if what := x.noticed(rec); what != "" {
 			t.Failed++
-			if t.What == "" {
-				t.What = what
-			}
+			t.What = cmp.Or(t.What, what)
 		}
-		return count || t.Failed == 0
+		if t.Of < q.runs && (q.enough == 0 || t.Failed < q.enough) {
+			return true
+		}
+		answered[at].Store(true)
+		x.state.Outcomes[q.String()] = *t
+		if failed = x.save(); failed != nil {
+			return false
+		}
+		return known()
 	})
-	if err != nil {
-		return Trial{}, fmt.Errorf("try the profile without %s: %w", strings.Join(slices.Sorted(maps.Keys(removed)), " "), err)
+	if errors.Is(err, ErrBudget) {
+		return fmt.Errorf("%w after %s and %d trials: run it again to go on from there, %s keeps them", ErrBudget, x.so.Budget, len(x.state.Outcomes), x.so.State)
 	}
-	x.state.Outcomes[key] = t
-	return t, x.save()
+	return errors.Join(err, failed)
 }
 
 func (x *shrinker) save() error {
@@ -467,13 +672,18 @@ func (x *shrinker) noticed(rec *profile.Recording) string {
 	case rec.Dropped[profile.DropDeadline] > 0:
 		return fmt.Sprintf("it had not ended after %.1f s", x.state.Deadline)
 	}
+	silent := ""
 	for _, name := range slices.Sorted(maps.Keys(union(x.baseline.Tests, rec.Tests))) {
-		if was, is := x.baseline.Tests[name], rec.Tests[name]; was != is && !x.flaky[name] {
-			if is == "" {
-				is = "nothing"
-			}
+		switch was, is := x.baseline.Tests[name], rec.Tests[name]; {
+		case was == is || x.flaky[name]:
+		case is != "":
 			return fmt.Sprintf("%s says %s", name, is)
+		default:
+			silent = cmp.Or(silent, name+" says nothing")
 		}
+	}
+	if silent != "" {
+		return silent
 	}
 	if was, is := x.baseline.Runs[0].Exit, rec.Runs[0].Exit; was != is {
 		return fmt.Sprintf("the exit status is %d", is)

@@ -107,6 +107,7 @@ type Options struct {
 	Bundle   func(run int) *bundle.Bundle
 	Progress func(done, of int)
 	Resolve  func(r *profile.Recording, binary string) error // names the functions on the callers' stacks; may be nil
+	tolerant bool                                            // a denial ends no run
 }
 
 // bundle returns the setting and the bundle of a run; 0 is the first.
@@ -123,7 +124,7 @@ func (o *Options) run(ctx context.Context, s *container.Session, i int, b *bundl
 	setting, b := o.at(i, b)
 	ro := o.Run
 	ro.Runtime, ro.Seccomp, ro.Denials = setting.Runtime, p, denials
-	if denials {
+	if denials && !o.tolerant {
 		ro.StopAfterDenial = afterDenial
 	}
 	rec, err := s.Run(ctx, b, ro)
