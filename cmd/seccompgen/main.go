@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Name:                      "seccompgen",
 		Usage:                     "make seccomp profiles from a program's own tests, and prove them",
 		Version:                   version(),
-		Commands:                  []*cli.Command{recordCommand(), buildCommand(), verifyCommand(), explainCommand(), diffCommand(), inspectCommand(), statusCommand(), installCommand(), uninstallCommand(), featuresCommand()},
+		Commands:                  []*cli.Command{recordCommand(), buildCommand(), verifyCommand(), explainCommand(), diffCommand(), inspectCommand(), statusCommand(), serveCommand(), installCommand(), uninstallCommand(), featuresCommand()},
 		Writer:                    stdout,
 		ErrWriter:                 stderr,
 		HideHelpCommand:           true,

@@ -127,24 +127,11 @@ func sandboxID(annotations map[string]string) string {
 
 func nameIn(annotations map[string]string, most int, keys ...string) string {
 	for _, key := range keys {
-		if name := annotations[key]; isName(name, most, "-") {
+		if name := annotations[key]; wrapper.IsName(name, most, "-") {
 			return name
 		}
 	}
 	return ""
-}
-
-// isName tells whether a string may begin a file's name: no separator, no leading dot, nothing that a shell or a terminal
-// minds. Of a longer string than most it says no. (A regexp would cost every start of the hook.)
-func isName(s string, most int, others string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !alnum && (i == 0 || strings.IndexByte(others, c) < 0) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= most
 }
 
 // parseName reads the value of RecordAnnotation.
@@ -152,7 +139,7 @@ func parseName(value string) (string, error) {
 	if value == "" || value == "true" {
 		return "", nil
 	}
-	if !isName(value, 64, "_.-") {
+	if !wrapper.IsName(value, 64, "_.-") {
 		return "", fmt.Errorf("%w: a name has 1 to 64 letters, digits, _, - and dots, and begins with a letter or digit", errInvalid)
 	}
 	return value, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/seccompgen/seccompgen/internal/wrapper"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -245,7 +246,7 @@ func keepProfile(dir *os.Root, name string, data []byte) error {
 
 // ReadProfile reads NAME.json from a directory of profiles that is root's alone. The name may be a stranger's.
 func ReadProfile(path, name string) (*specs.LinuxSeccomp, error) {
-	if !isName(name, 64, "_.-") {
+	if !wrapper.IsName(name, 64, "_.-") {
 		return nil, fmt.Errorf("a profile's name has 1 to 64 letters, digits, _, - and dots, not %.80q", name)
 	}
 	dir, err := openDir(path)

@@ -30,6 +30,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/seccompgen/seccompgen/internal/rootless"
 	"github.com/seccompgen/seccompgen/internal/wrapper"
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
@@ -42,6 +43,9 @@ type options struct {
 	output    string
 	dir       string
 	always    bool // --output or --dir is given: no annotation is needed
+	dirGiven  bool
+	socket    string
+	recorder  recorder
 	denials   bool
 	init      bool
 	optional  bool
@@ -107,7 +111,7 @@ func (o *options) run(stdin io.Reader, stderr io.Writer) error {
 		return nil
 	}
 	if err == nil {
-		err = requireRoot()
+		err = o.findRecorder()
 	}
 	if state.Status == specs.StateStopped {
 		if err != nil {
@@ -153,7 +157,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f := flag.NewFlagSet("oci-hook", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.output, "output", "", "record always, and write the recording to this `file`")
-	f.StringVar(&o.dir, "dir", DefaultDir, "record always, and write the recording into this `directory`; without --output and --dir only annotated containers are recorded")
+	f.StringVar(&o.dir, "dir", DefaultDir, "record always, and write the recording into this `directory` (default in a rootless engine: ~/.local/share/seccompgen/recordings); without --output and --dir only annotated containers are recorded")
 	f.BoolVar(&o.denials, "denials", false, "record the calls that the container's filter refuses too")
 	f.BoolVar(&o.init, "init", false, "the container's first program is an init: its calls are the runtime's, its child is the workload")
 	f.BoolVar(&o.optional, "optional", false, "let the container run when recording cannot start")
@@ -161,11 +165,15 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.policy, "trace-policy", string(profile.PolicyRobust), "`policy` of these profiles, robust or exact")
 	f.DurationVar(&o.grace, "grace", time.Minute, "give up after this `time` on containers that were created, never started, and whose poststop hook nobody calls")
 	f.StringVar(&o.metrics, "metrics", "", "count what hooks do in this `file`, for the textfile collector of Prometheus' node_exporter")
+	f.StringVar(&o.socket, "socket", rootless.Socket, "`socket` of seccompgen serve, which records for rootless engines")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
-	f.Visit(func(f *flag.Flag) { o.always = o.always || f.Name == "output" || f.Name == "dir" })
+	f.Visit(func(f *flag.Flag) {
+		o.dirGiven = o.dirGiven || f.Name == "dir"
+		o.always = o.dirGiven || o.always || f.Name == "output"
+	})
 	// Engines append the name of the stage; nothing else may follow.
 	if rest := f.Args(); len(rest) > 1 {
 		return nil, fmt.Errorf("unexpected arguments %q", rest[1:])
@@ -253,8 +261,22 @@ func (o *options) target(s *specs.State, annotations map[string]string) (*target
 	return t, nil
 }
 
-// requireRoot refuses users that the kernel would refuse later, in words that help.
-func requireRoot() error {
+// recorder is the tracer, or who speaks to it for us.
+type recorder interface {
+	Start(id string, pid int, o tracer.Options) error
+	Collect(id string, keep func(*profile.Recording) error) error
+}
+
+// host is the tracer of a hook that runs as root.
+type host struct{}
+
+func (host) Start(id string, pid int, o tracer.Options) error { return tracer.Start(id, pid, o) }
+func (host) Collect(id string, keep func(*profile.Recording) error) error {
+	return tracer.Collect(id, keep)
+}
+
+// findRecorder tells root from the root of a user namespace, for whom a service has to record.
+func (o *options) findRecorder() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("recording needs root, and this hook runs as user %d", os.Geteuid())
 	}
@@ -262,10 +284,17 @@ func requireRoot() error {
 	if err != nil {
 		return fmt.Errorf("read the user namespace: %w", err)
 	}
-	if got := strings.Fields(string(ids)); !slices.Equal(got, []string{"0", "0", "4294967295"}) {
-		return errors.New("bpf() is refused in a user namespace, so rootless containers cannot be recorded: run the engine as root")
+	if slices.Equal(strings.Fields(string(ids)), []string{"0", "0", "4294967295"}) {
+		o.recorder = host{}
+		return nil
 	}
-	return nil
+	o.recorder = &rootless.Client{Socket: o.socket}
+	if o.dirGiven {
+		return nil
+	}
+	home, err := rootless.Home()
+	o.dir = filepath.Join(home, ".local/share/seccompgen/recordings")
+	return err
 }
 
 // output is the path that the user is told.
@@ -300,12 +329,15 @@ func (o *options) start(s *specs.State, t *target) error {
 		o.forsaken(time.Now())
 		header.Runs = startedAt(s.ID, time.Now())
 	}
+	if _, service := o.recorder.(*rootless.Client); service {
+		header.Runtime = runtimeOf(header.Runtime) // root executes nothing that a user names
+	}
 	note, err := json.Marshal(noteFor(o, t))
 	if err != nil {
 		return fmt.Errorf("note what was asked for: %w", err)
 	}
 	filter := spec.Linux != nil && spec.Linux.Seccomp != nil
-	err = tracer.Start(s.ID, s.Pid, tracer.Options{
+	err = o.recorder.Start(s.ID, s.Pid, tracer.Options{
 		Denials: o.denials || filter && refuses(spec.Linux.Seccomp),
 		Filter:  filter,
 		Init:    o.init,
@@ -313,6 +345,9 @@ func (o *options) start(s *specs.State, t *target) error {
 		Hook:    note,
 		Header:  header,
 	})
+	if errors.Is(err, rootless.ErrNoService) {
+		return fmt.Errorf("bpf() is refused in a user namespace, and %w: root can start one (seccompgen serve), or run the engine as root", err)
+	}
 	if errors.Is(err, tracer.ErrFull) {
 		return fmt.Errorf("%w on this host: wait for others to end (seccompgen status lists them)", err)
 	}
@@ -346,7 +381,7 @@ func (o *options) forsaken(now time.Time) {
 			continue
 		}
 		err = tracer.Collect(s.ID, func(r *profile.Recording) error {
-			r.Runtime = runtimeOf(r.Runtime.Name)
+			r.Runtime = runtimeOf(r.Runtime)
 			_, _, err := o.keep(&target{name: s.ID}, r)
 			return err
 		})
@@ -496,6 +531,7 @@ func Collect(s tracer.Status) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("collect the recording of container %s: %w", s.ID, err)
 	}
+	o.recorder = host{}
 	t, err := o.target(&specs.State{ID: s.ID}, n.Annotations)
 	if err == nil && t == nil {
 		err = errors.New("nothing tells where it belongs")
@@ -529,8 +565,8 @@ func (e errKept) Unwrap() error { return e.error }
 // collect takes the recording out of the recorder, and writes what it becomes.
 func (o *options) collect(id string, t *target) error {
 	var after error
-	err := tracer.Collect(id, func(r *profile.Recording) error {
-		r.Runtime = runtimeOf(r.Runtime.Name)
+	err := o.recorder.Collect(id, func(r *profile.Recording) error {
+		r.Runtime = runtimeOf(r.Runtime)
 		var err error
 		after, err = o.finish(t, r)
 		return err
@@ -637,10 +673,10 @@ func (o *options) build(input []byte, r *profile.Recording) ([]byte, error) {
 	return extend(input, p)
 }
 
-// runtimeOf names a runtime by its executable, and asks it for its version.
-func runtimeOf(exe string) profile.Runtime {
-	r := profile.Runtime{Name: filepath.Base(exe)}
-	if !filepath.IsAbs(exe) {
+// runtimeOf names a runtime that is known by its executable, and asks it for its version.
+func runtimeOf(r profile.Runtime) profile.Runtime {
+	exe := r.Name
+	if r.Name = filepath.Base(exe); !filepath.IsAbs(exe) {
 		return r
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -8,13 +8,12 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/internal/wrapper"
 )
 
 // maxState bounds what a runtime may send: annotations come from whoever may create a container.
 const maxState = 1 << 20
-
-// isID tells whether a container's id is one that runc and crun accept, and does as a file name with ".json".
-func isID(id string) bool { return isName(id, 200, "_+.-") }
 
 // maxDrain bounds the search for our annotations in a state that is too large: who did not ask is not refused for it.
 const maxDrain = 64 << 20
@@ -44,7 +43,7 @@ func decodeState(data []byte) (*specs.State, error) {
 	switch {
 	case s.Version == "":
 		return nil, errors.New("OCI state has no ociVersion")
-	case !isID(s.ID):
+	case !wrapper.IsID(s.ID):
 		return nil, fmt.Errorf("OCI state has the container id %.64q, which is not one", s.ID)
 	case !filepath.IsAbs(s.Bundle):
 		return nil, fmt.Errorf("OCI state of %q has the bundle %q, which is not an absolute path", s.ID, s.Bundle)

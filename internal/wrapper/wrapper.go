@@ -46,6 +46,22 @@ func Asks(config []byte) bool {
 	return Mentions(config) || bytes.Contains(config, []byte(RecordEnv+"="))
 }
 
+// IsName tells whether a stranger's string may begin a file's name: letters, digits and some others, of which none at the
+// beginning; no separator, no leading dot, nothing that a shell or a terminal minds. (A regexp would cost every start.)
+func IsName(s string, most int, others string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !alnum && (i == 0 || strings.IndexByte(others, c) < 0) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= most
+}
+
+// IsID tells whether a container's id is one that runc and crun accept, and does as a file name with ".json".
+func IsID(id string) bool { return IsName(id, 200, "_+.-") }
+
 // MaxConfig bounds a configuration.
 const MaxConfig = 64 << 20
 

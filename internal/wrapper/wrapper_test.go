@@ -29,7 +29,6 @@ func TestCreated(t *testing.T) {
 	}
 }
 
-
 // Who does not ask is handed to the runtime, and so is what cannot be read; who asks, to oci-hook. Arguments stay as they are.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
