@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 // readYAML decodes a file and refuses keys that the type does not have.
@@ -100,7 +102,7 @@ func onGitHub(t *testing.T, dir string) ciRun {
 			Steps   []githubStep
 		}
 	}
-	readYAML(t, filepath.Join(repo, "examples/ci/github.yml"), &w)
+	readYAML(t, filepath.Join(lab.Repo, "examples/ci/github.yml"), &w)
 	job := w.Jobs["profile"]
 	files := t.TempDir()
 	comment, called := filepath.Join(files, "comment"), filepath.Join(files, "called")
@@ -154,9 +156,9 @@ func onGitHub(t *testing.T, dir string) ciRun {
 
 // onGitLab runs the example's script against a server that takes the comment.
 func onGitLab(t *testing.T, dir string) ciRun {
-	needTool(t, "curl")
+	lab.NeedTool(t, "curl")
 	var jobs map[string]gitlabJob
-	readYAML(t, filepath.Join(repo, "examples/ci/gitlab.yml"), &jobs)
+	readYAML(t, filepath.Join(lab.Repo, "examples/ci/gitlab.yml"), &jobs)
 	job := jobs["seccomp-profile"]
 	var done ciRun
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -268,7 +270,7 @@ func TestCI(t *testing.T) {
 
 // TestActionlint checks what GitHub would refuse.
 func TestActionlint(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12", "-no-color", filepath.Join(repo, "examples/ci/github.yml")).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12", "-no-color", filepath.Join(lab.Repo, "examples/ci/github.yml")).CombinedOutput()
 	lines := slices.DeleteFunc(strings.Split(string(out), "\n"), func(line string) bool { return strings.HasPrefix(line, "go: downloading ") || line == "" })
 	if err != nil || len(lines) > 0 {
 		t.Errorf("%v\n%s", err, out)

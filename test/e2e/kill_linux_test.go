@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 // child returns the pid of a process's only child: that of seccompgen is the runtime.
@@ -161,7 +162,7 @@ func TestKillSeccompgen(t *testing.T) {
 				if !runtime.ended(time.Minute) {
 					t.Fatal("the runtime does not end")
 				}
-				left := readRecording(t, filepath.Join(s.Leftovers[1].Dir, "recording.json"))
+				left := lab.ReadRecording(t, filepath.Join(s.Leftovers[1].Dir, "recording.json"))
 				if !left.Complete || !slices.ContainsFunc(left.Syscalls, func(c profile.Syscall) bool { return c.Phase == profile.PhaseWorkload }) {
 					t.Errorf("the poststop hook left no whole recording: %v", left.Incomplete())
 				}
@@ -187,7 +188,7 @@ func TestKillSeccompgen(t *testing.T) {
 func TestAbortSpares(t *testing.T) {
 	needRoot(t)
 	rootfs := t.TempDir()
-	callsProgram(t, filepath.Join(rootfs, "calls"))
+	lab.Calls(t, filepath.Join(rootfs, "calls"))
 	for stage, state := range map[string]string{"start": "armed", "stop": "ended"} {
 		t.Run(state, func(t *testing.T) {
 			out, g := filepath.Join(t.TempDir(), "r.json"), newGate(t, stage)
@@ -203,7 +204,7 @@ func TestAbortSpares(t *testing.T) {
 			if end := r.wait(t); end.exit != 0 {
 				t.Fatalf("record was disturbed: %s", end)
 			}
-			if rec := readRecording(t, out); !rec.Complete {
+			if rec := lab.ReadRecording(t, out); !rec.Complete {
 				t.Error(rec.Incomplete())
 			}
 			nothingLeft(t)
@@ -224,7 +225,7 @@ func TestKillRuntime(t *testing.T) {
 			if end := r.wait(t); end.exit != 0 || !strings.Contains(end.stderr, "recording is incomplete: runs ended by a signal") {
 				t.Errorf("record does not say what happened: %s", end)
 			}
-			rec := readRecording(t, out)
+			rec := lab.ReadRecording(t, out)
 			if rec.Complete || rec.Dropped[profile.DropKilled] != 1 || rec.Runs[0].Exit != 128+int(syscall.SIGKILL) {
 				t.Errorf("recording has complete %v, dropped %v, exit status %d", rec.Complete, rec.Dropped, rec.Runs[0].Exit)
 			}
@@ -257,7 +258,7 @@ func refused(t testing.TB, recording string) {
 func TestKillHook(t *testing.T) {
 	needRoot(t)
 	rootfs := t.TempDir()
-	callsProgram(t, filepath.Join(rootfs, "calls"))
+	lab.Calls(t, filepath.Join(rootfs, "calls"))
 	want := []string{"SCMP_ARCH_X86_64 104 getgid", "SCMP_ARCH_X86_64 231 exit_group"}
 	record := func(t *testing.T, hook string) (*profile.Recording, result) {
 		t.Helper()
@@ -268,7 +269,7 @@ func TestKillHook(t *testing.T) {
 			absent(t, out)
 			return nil, r
 		}
-		return readRecording(t, out), r
+		return lab.ReadRecording(t, out), r
 	}
 	whole := func(t *testing.T, r *profile.Recording, said result) {
 		t.Helper()
@@ -362,7 +363,7 @@ func TestInterrupt(t *testing.T) {
 func heldRuntime(t testing.TB, g *gate) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "runtime")
-	script := "#!/bin/sh\ncase \" $* \" in *' run '*) " + g.hold + " ;; *' kill '*) " + needTool(t, "runc") + " \"$@\"; e=$?; " + g.hold +
+	script := "#!/bin/sh\ncase \" $* \" in *' run '*) " + g.hold + " ;; *' kill '*) " + lab.NeedTool(t, "runc") + " \"$@\"; e=$?; " + g.hold +
 		"; exit $e ;; esac\nexec runc \"$@\"\n"
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
@@ -375,7 +376,7 @@ func TestBeforeContainer(t *testing.T) {
 	needRoot(t)
 	t.Run("building", func(t *testing.T) {
 		g, bin := newGate(t, "start"), t.TempDir()
-		script := fmt.Sprintf("#!/bin/sh\ncase $1 in test) %s ;; esac\nexec %q \"$@\"\n", g.hold, needTool(t, "go"))
+		script := fmt.Sprintf("#!/bin/sh\ncase $1 in test) %s ;; esac\nexec %q \"$@\"\n", g.hold, lab.NeedTool(t, "go"))
 		if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -441,7 +442,7 @@ func TestDeadline(t *testing.T) {
 		t.Run(rt.name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "r.json")
 			r := seccompgen(t, 0, "record", "-o", out, "--runtime", rt.find(t), "--timeout", "2s", "--rootfs", busyboxRoot(t), "--exec", "--", "/bin/sleep", "600")
-			rec := readRecording(t, out)
+			rec := lab.ReadRecording(t, out)
 			if rec.Complete || rec.Dropped[profile.DropDeadline] != 1 || !strings.Contains(r.stderr, "runs ended by the deadline") {
 				t.Errorf("complete %v, dropped %v, want the deadline: %s", rec.Complete, rec.Dropped, r)
 			}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,42 +12,25 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
-// Where the tool keeps things on the host. The tests see private ones, see world.
-const (
-	libDir   = "/var/lib/seccompgen"
-	runsDir  = libDir + "/runs"
-	bpffsDir = "/sys/fs/bpf"
-)
+const runsDir = lab.LibDir + "/runs"
 
 // worldEnv tells the test binary that it is in its own world already, and names the directory for it.
 const worldEnv = "SECCOMPGEN_E2E_WORLD"
 
 // binDir holds the two programs under test, first in PATH.
 var binDir string
-
-var (
-	root = os.Geteuid() == 0
-	repo = func() string {
-		dir, err := filepath.Abs("../..")
-		if err != nil {
-			panic(err)
-		}
-		return dir
-	}()
-)
 
 func TestMain(m *testing.M) {
 	status, err := testMain(m)
@@ -70,69 +52,39 @@ func testMain(m *testing.M) (int, error) {
 		if err := os.Chmod(dir, 0o755); err != nil { // scripts run the programs as nobody too
 			return 1, err
 		}
-		if root {
-			return enterWorld(dir)
+		if lab.Root {
+			return lab.Enter(worldEnv, dir)
 		}
 		fmt.Fprintln(os.Stderr, "e2e: not root: everything that runs a container is skipped")
 	} else if err := world(dir); err != nil {
 		return 1, fmt.Errorf("make a world of our own: %w", err)
 	}
-	if err := buildPrograms(dir); err != nil {
+	binDir = filepath.Join(dir, "bin")
+	if err := errors.Join(lab.Build(binDir), os.Setenv("PATH", binDir+":"+os.Getenv("PATH"))); err != nil {
 		return 1, err
 	}
 	status := m.Run()
-	if root {
+	if lab.Root {
 		return status, checkClean()
 	}
 	return status, nil
 }
 
-// enterWorld runs this test binary again in a mount namespace of its own.
-func enterWorld(dir string) (int, error) {
-	runtime.LockOSThread() // Pdeathsig is about the thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), worldEnv+"="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return max(exit.ExitCode(), 1), nil
-	}
-	return 0, err
-}
-
 func world(dir string) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := lab.Seclude(dir); err != nil {
 		return err
 	}
 	for isBPFFS() {
-		if err := unix.Unmount(bpffsDir, unix.MNT_DETACH); err != nil {
-			return fmt.Errorf("unmount %s: %w", bpffsDir, err)
+		if err := unix.Unmount(lab.BPFFSDir, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", lab.BPFFSDir, err)
 		}
 	}
-	lib := filepath.Join(dir, "lib")
-	if err := errors.Join(os.MkdirAll(libDir, 0o711), os.Mkdir(lib, 0o711)); err != nil {
-		return err
-	}
-	return unix.Mount(lib, libDir, "", unix.MS_BIND, "")
+	return nil
 }
 
 func isBPFFS() bool {
 	var st unix.Statfs_t
-	return unix.Statfs(bpffsDir, &st) == nil && st.Type == unix.BPF_FS_MAGIC
-}
-
-func buildPrograms(dir string) error {
-	binDir = filepath.Join(dir, "bin")
-	for name, build := range map[string]struct{ pkg, tags, cgo string }{"seccompgen": {"seccompgen", "seccomp", "1"}, "oci-hook": {"oci-hook", "", "0"}, "seccompgen-runc": {"oci-runtime", "", "0"}} {
-		cmd := exec.Command("go", "build", "-tags", build.tags, "-o", filepath.Join(binDir, name), "./cmd/"+build.pkg)
-		cmd.Dir, cmd.Env = repo, append(os.Environ(), "CGO_ENABLED="+build.cgo, "GOFLAGS=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", name, err, out)
-		}
-	}
-	return os.Setenv("PATH", binDir+":"+os.Getenv("PATH"))
+	return unix.Statfs(lab.BPFFSDir, &st) == nil && st.Type == unix.BPF_FS_MAGIC
 }
 
 // checkClean says what the tests' runs left behind in their world.
@@ -144,8 +96,8 @@ func checkClean() error {
 		errs = append(errs, fmt.Errorf("%s still holds %v", runsDir, entries))
 	}
 	if isBPFFS() {
-		pins, _ := filepath.Glob(bpffsDir + "/seccompgen/*/*")
-		errs = append(errs, fmt.Errorf("%s is still mounted, with the pins %v", bpffsDir, pins))
+		pins, _ := filepath.Glob(lab.BPFFSDir + "/seccompgen/*/*")
+		errs = append(errs, fmt.Errorf("%s is still mounted, with the pins %v", lab.BPFFSDir, pins))
 	}
 	return errors.Join(errs...)
 }
@@ -153,19 +105,9 @@ func checkClean() error {
 // needRoot skips a test that runs containers or loads eBPF.
 func needRoot(t testing.TB) {
 	t.Helper()
-	if !root {
+	if !lab.Root {
 		t.Skip("SKIPPED: containers and eBPF need root")
 	}
-}
-
-// needTool skips a test whose tool is not installed.
-func needTool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("SKIPPED: %v", err)
-	}
-	return path
 }
 
 // result is what a finished command said.
@@ -213,20 +155,6 @@ func expect(t testing.TB, exit int, cmd *exec.Cmd) result {
 	r := finish(t, cmd)
 	if r.exit != exit {
 		t.Fatalf("seccompgen %q: want exit status %d\n%s", cmd.Args[1:], exit, r)
-	}
-	return r
-}
-
-func readRecording(t testing.TB, path string) *profile.Recording {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := profile.ReadRecording(f)
-	if err != nil {
-		t.Fatalf("%s: %v", path, err)
 	}
 	return r
 }
@@ -314,12 +242,12 @@ var ociRuntimes = []struct {
 	name string
 	find func(testing.TB) string
 }{
-	{"runc", func(t testing.TB) string { return needTool(t, "runc") }},
+	{"runc", func(t testing.TB) string { return lab.NeedTool(t, "runc") }},
 	{"runc-1.5", func(t testing.TB) string {
 		t.Helper()
 		path := os.Getenv("SECCOMPGEN_RUNC15")
 		if path == "" {
-			path = filepath.Join(repo, "bin/runc")
+			path = filepath.Join(lab.Repo, "bin/runc")
 		}
 		if _, err := os.Stat(path); err != nil {
 			t.Skipf("SKIPPED: no second runc: %v: make bin/runc, or set SECCOMPGEN_RUNC15", err)
@@ -329,77 +257,15 @@ var ociRuntimes = []struct {
 	{"crun", findCrun},
 }
 
-var crunWrapper sync.Once
-
-// findCrun returns crun, or, where cgroup v2 is mounted beside v1, a wrapper that hides v2: crun 1.8.1 refuses the two
-// together.
 func findCrun(t testing.TB) string {
 	t.Helper()
-	crun := needTool(t, "crun")
-	const unified = "/sys/fs/cgroup/unified"
-	var st unix.Statfs_t
-	if err := unix.Statfs(unified, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
-		return crun
-	}
-	path := filepath.Join(binDir, "crun-nohybrid")
-	crunWrapper.Do(func() {
-		script := "#!/bin/sh\nexec unshare -m --propagation private sh -c 'mount -t tmpfs none " + unified + " && exec " + crun + " \"$@\"' crun \"$@\"\n"
-		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	})
-	return path
+	return lab.FindCrun(t, binDir)
 }
 
 // busyboxRoot makes a root file system of a static busybox.
 func busyboxRoot(t testing.TB) string {
 	t.Helper()
-	busybox := needTool(t, "busybox")
-	if !isStatic(busybox) {
-		t.Skipf("SKIPPED: %s is not static: apt-get install busybox-static", busybox)
-	}
-	dir := t.TempDir()
-	copyFile(t, busybox, filepath.Join(dir, "bin/busybox"))
-	for _, name := range []string{"cat", "echo", "env", "head", "id", "ls", "sh", "sleep", "true"} {
-		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-func isStatic(path string) bool {
-	f, err := elf.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
-}
-
-func copyFile(t testing.TB, from, to string) {
-	t.Helper()
-	data, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, data, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// callsProgram builds testdata/calls/calls.c, which makes the calls that it is told to and no others.
-func callsProgram(t testing.TB, to string) {
-	t.Helper()
-	gcc := needTool(t, "gcc")
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), gcc, "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-O1",
-		"-o", to, filepath.Join(repo, "testdata/calls/calls.c"))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build calls.c: %v\n%s", err, out)
-	}
+	return lab.Busybox(t, "cat", "echo", "env", "head", "id", "ls", "sh", "sleep", "true")
 }
 
 // module writes a Go module and returns its directory. Files are given as name, text, name, text.

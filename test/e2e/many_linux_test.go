@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 // harmless are calls of x86-64 that do nothing when every argument is nonsense.
@@ -27,13 +28,13 @@ var harmless = []uint32{
 // has exactly its own.
 func TestFiftyAtOnce(t *testing.T) {
 	needRoot(t)
-	needTool(t, "flock")
+	lab.NeedTool(t, "flock")
 	n := len(harmless)
 	if memAvailable(t) < 6<<30 {
 		n /= 2
 	}
 	rootfs := t.TempDir()
-	callsProgram(t, filepath.Join(rootfs, "calls"))
+	lab.Calls(t, filepath.Join(rootfs, "calls"))
 	out := t.TempDir()
 	for batch := range slices.Chunk(harmless, n) {
 		gate := newGate(t, "start")
@@ -58,7 +59,7 @@ func TestFiftyAtOnce(t *testing.T) {
 		return
 	}
 	for _, nr := range harmless {
-		r := readRecording(t, filepath.Join(out, fmt.Sprint(nr)))
+		r := lab.ReadRecording(t, filepath.Join(out, fmt.Sprint(nr)))
 		if err := r.Incomplete(); err != nil {
 			t.Errorf("call %d: %v", nr, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 // auditABIs are the architectures of audit records, include/uapi/linux/audit.h. x32 is x86-64's, with bit 30 set.
@@ -92,7 +93,7 @@ func (b *oracleBundle) witness(t *testing.T, runtime string) (*profile.Recording
 		}
 		records := listener.drain(t)
 		if lost(t) == before {
-			return readRecording(t, out), b.split(t, records)
+			return lab.ReadRecording(t, out), b.split(t, records)
 		}
 	}
 	t.Fatal("the kernel throws audit records away, perhaps others': no oracle")
@@ -152,7 +153,7 @@ func sameAsAudit(t *testing.T, r *profile.Recording, audit map[profile.Phase][]s
 func TestOracleStatic(t *testing.T) {
 	needRoot(t)
 	rootfs := t.TempDir()
-	callsProgram(t, filepath.Join(rootfs, "calls"))
+	lab.Calls(t, filepath.Join(rootfs, "calls"))
 	b := newOracleBundle(t, rootfs, "calls", []string{"run", "threads", "39,i20,i199,104,0,72,273", "3"})
 	want := []string{
 		"SCMP_ARCH_X86 199 getuid32", "SCMP_ARCH_X86 20 getpid",
@@ -180,7 +181,7 @@ func (b *oracleBundle) sameAsRecord(t *testing.T, runtime string, audit map[prof
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "recording.json")
 	seccompgen(t, 0, append([]string{"record", "-o", out, "--runtime", runtime, "--bundle", b.dir}, flags...)...)
-	r := readRecording(t, out)
+	r := lab.ReadRecording(t, out)
 	if err := r.Incomplete(); err != nil {
 		t.Error(err)
 	}
@@ -195,15 +196,15 @@ func (b *oracleBundle) sameAsRecord(t *testing.T, runtime string, audit map[prof
 // TestOracleLs: a real program with a dynamic linker.
 func TestOracleLs(t *testing.T) {
 	needRoot(t)
-	ls := needTool(t, "ls")
+	ls := lab.NeedTool(t, "ls")
 	rootfs := t.TempDir()
-	copyFile(t, ls, filepath.Join(rootfs, "ls"))
+	lab.CopyFile(t, ls, filepath.Join(rootfs, "ls"))
 	var mounts []specs.Mount
 	for _, dir := range []string{"/etc", "/lib", "/lib64", "/usr"} {
 		mounts = append(mounts, specs.Mount{Destination: dir, Type: "bind", Source: dir, Options: []string{"rbind", "ro"}})
 	}
 	b := newOracleBundle(t, rootfs, "ls", []string{"-lR", "/etc/ssl"}, mounts...)
-	r, audit := b.witness(t, needTool(t, "runc"))
+	r, audit := b.witness(t, lab.NeedTool(t, "runc"))
 	sameAsAudit(t, r, audit)
 	b.sameAsRecord(t, "runc", audit, nil)
 }
@@ -288,7 +289,7 @@ func TestThreads(t *testing.T) {
 // runs and five others show differs at most by the calls that are known to come and go.
 func TestOracleGo(t *testing.T) {
 	needRoot(t)
-	runc := needTool(t, "runc")
+	runc := lab.NeedTool(t, "runc")
 	rootfs := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", filepath.Join(rootfs, "tiny.test"), ".")
 	build.Dir, build.Env = module(t, "tiny_test.go", goOracle), append(os.Environ(), "CGO_ENABLED=0")

@@ -12,13 +12,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 // TestPredicted386: what a program's amd64 recording says of i386 is enough for the same program made for i386, which is
 // recorded here too, and runs under that profile with no denial.
 func TestPredicted386(t *testing.T) {
 	needRoot(t)
-	needTool(t, "runc")
+	lab.NeedTool(t, "runc")
 	dir, files := module(t, "tiny_test.go", goOracle), t.TempDir()
 	amd64, i386, built := filepath.Join(files, "amd64.json"), filepath.Join(files, "386.json"), filepath.Join(files, "profile.json")
 	inModule(t, 0, dir, []string{"CGO_ENABLED=0"}, "record", "--runs", "3", "-o", amd64, ".")
@@ -36,7 +37,7 @@ func TestPredicted386(t *testing.T) {
 		}
 	}
 	n := 0
-	for _, s := range readRecording(t, i386).Syscalls {
+	for _, s := range lab.ReadRecording(t, i386).Syscalls {
 		if s.ABI != specs.ArchX86 || s.Phase == profile.PhaseRuntime {
 			continue
 		}
@@ -89,9 +90,9 @@ func readProfile(t testing.TB, path string) *specs.LinuxSeccomp {
 // newer calls are such, so that clone3 gets EPERM from it too.
 func TestThreadFallback(t *testing.T) {
 	needRoot(t)
-	gcc := needTool(t, "gcc")
+	gcc := lab.NeedTool(t, "gcc")
 	rootfs := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), gcc, "-static", "-pthread", "-O1", "-o", filepath.Join(rootfs, "thread"), filepath.Join(repo, "testdata/calls/thread.c"))
+	cmd := exec.CommandContext(t.Context(), gcc, "-static", "-pthread", "-O1", "-o", filepath.Join(rootfs, "thread"), filepath.Join(lab.Repo, "testdata/calls/thread.c"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build thread.c: %v\n%s", err, out)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 func readReport(t testing.TB, text string) *verify.Report {
@@ -117,7 +118,7 @@ func TestVaried(t *testing.T) {
 	if !slices.Equal(saw, trimmed(want)) {
 		t.Errorf("the tests saw %q, want %q", saw, want)
 	}
-	r := readRecording(t, recording)
+	r := lab.ReadRecording(t, recording)
 	varied := map[string]bool{}
 	for _, run := range r.Runs {
 		varied[strings.Join(run.Varied, " ")] = true
@@ -203,7 +204,7 @@ func TestRepairStops(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	empty, fixed := writeProfile(t, &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}), filepath.Join(t.TempDir(), "fixed.json")
-	args := []string{"verify", "--profile", empty, "--repair", fixed, "--exec", "--", needTool(t, "unshare"), "--uts", "true"}
+	args := []string{"verify", "--profile", empty, "--repair", fixed, "--exec", "--", lab.NeedTool(t, "unshare"), "--uts", "true"}
 	r := seccompgen(t, 2, args...)
 	if !strings.Contains(r.stdout, "fail: unshare was denied and not added") || !strings.Contains(r.stderr, "--allow unshare") {
 		t.Errorf("without --allow: %s", r)
@@ -278,7 +279,7 @@ func TestShrink(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	dir, files := t.TempDir(), t.TempDir()
-	callsProgram(t, filepath.Join(dir, "rootfs/calls"))
+	lab.Calls(t, filepath.Join(dir, "rootfs/calls"))
 	recording, built, small := filepath.Join(files, "recording.json"), filepath.Join(files, "profile.json"), filepath.Join(files, "small.json")
 	// The program makes getpid, getppid and gettid, ignores their results and exits with 0; crun needs a few more.
 	workload := []string{"--runtime", findCrun(t), "--rootfs", filepath.Join(dir, "rootfs"), "--exec", "--", "/calls", "run", "calls", "39,110,186"}

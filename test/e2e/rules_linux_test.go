@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 const modulePath = "github.com/seccompgen/seccompgen"
@@ -30,7 +32,7 @@ type goPackage struct {
 func goList(t *testing.T, env []string, args ...string) []goPackage {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json"}, args...)...)
-	cmd.Dir, cmd.Env = repo, append(append(os.Environ(), "GOFLAGS="), env...)
+	cmd.Dir, cmd.Env = lab.Repo, append(append(os.Environ(), "GOFLAGS="), env...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -75,6 +77,7 @@ func TestImports(t *testing.T) {
 		for _, imported := range p.Imports {
 			switch from, to := strings.TrimPrefix(p.ImportPath, modulePath+"/"), strings.TrimPrefix(imported, modulePath+"/"); {
 			case to == imported: // not ours
+			case to == "test/lab" && strings.HasPrefix(from, "test/"): // what tests have in common
 			case strings.HasPrefix(to, "cmd/") || strings.HasPrefix(to, "test/"):
 				t.Errorf("%s imports %s: commands and tests are imported by nobody", from, to)
 			case from == "profile":
@@ -127,7 +130,7 @@ func TestDependencies(t *testing.T) {
 
 // TestHookIsStatic: the file that runtimes start, in whatever namespaces.
 func TestHookIsStatic(t *testing.T) {
-	if !isStatic(filepath.Join(binDir, "oci-hook")) {
+	if !lab.IsStatic(filepath.Join(binDir, "oci-hook")) {
 		t.Error("oci-hook is linked dynamically")
 	}
 }
@@ -165,7 +168,7 @@ func TestPackageDocs(t *testing.T) {
 // TestNoReplace: go install of a tagged version refuses a module with replace directives.
 func TestNoReplace(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json")
-	cmd.Dir = repo
+	cmd.Dir = lab.Repo
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +186,7 @@ func TestNoReplace(t *testing.T) {
 // result depends on it, and would give a cached one after a change.
 func TestSources(t *testing.T) {
 	for _, dir := range []string{"cmd", "internal", "profile", "tracer"} {
-		err := filepath.WalkDir(filepath.Join(repo, dir), func(path string, _ fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(lab.Repo, dir), func(path string, _ fs.DirEntry, err error) error {
 			if err == nil {
 				_, err = os.Stat(path)
 			}
@@ -207,7 +210,7 @@ func TestOtherPlatforms(t *testing.T) {
 		t.Run(vet.env, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), "go", append([]string{"vet"}, vet.args...)...)
-			cmd.Dir, cmd.Env = repo, append(os.Environ(), vet.env, "CGO_ENABLED=0", "GOFLAGS=")
+			cmd.Dir, cmd.Env = lab.Repo, append(os.Environ(), vet.env, "CGO_ENABLED=0", "GOFLAGS=")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s go vet %s: %v\n%s", vet.env, strings.Join(vet.args, " "), err, out)
 			}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 // TestScript runs the scripts of testdata/script: the command line as a user meets it. Beside testscript's own commands
@@ -40,7 +42,7 @@ func TestScript(t *testing.T) {
 		env = append(env, "BUSYBOX="+busybox)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join(repo, "testdata/script"),
+		Dir:                 filepath.Join(lab.Repo, "testdata/script"),
 		WorkdirRoot:         tmp,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -51,9 +53,9 @@ func TestScript(t *testing.T) {
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "root":
-				return root, nil
+				return lab.Root, nil
 			case "busybox":
-				return isStatic(busybox), nil
+				return lab.IsStatic(busybox), nil
 			}
 			return false, errors.New("no such condition")
 		},
@@ -69,13 +71,13 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	args = args[1:]
 	switch {
-	case args[0] == "unprivileged" && root:
+	case args[0] == "unprivileged" && lab.Root:
 		args = append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, args[1:]...)
 	case args[0] == "unprivileged":
 		args = args[1:]
 	case args[0] == "hiding":
 		// The pins of other scripts go too: whoever finds the programs loaded needs nothing of the host.
-		const hide = `mountpoint -q ` + bpffsDir + ` && umount --lazy ` + bpffsDir + `; mount -t tmpfs none "$0" && exec "$@"`
+		const hide = `mountpoint -q ` + lab.BPFFSDir + ` && umount --lazy ` + lab.BPFFSDir + `; mount -t tmpfs none "$0" && exec "$@"`
 		args = append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", hide}, args[1:]...)
 	}
 	err = ts.Exec(args[0], args[1:]...)

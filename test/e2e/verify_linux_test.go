@@ -13,6 +13,7 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 const tiny = `package tiny
@@ -155,7 +156,7 @@ func TestFlaky(t *testing.T) {
 	inModule(t, 0, dir, nil, "record", "-o", recording, "--runs", "2", "--mount", shared+":/shared", ".")
 	seccompgen(t, 0, "build", "-o", built, recording)
 	inModule(t, 0, dir, nil, "record", "-o", recording, "--mount", shared+":/shared", ".")
-	if got := readRecording(t, recording).Tests; got["TestFlaky"] != "pass" || got["TestSteady"] != "pass" {
+	if got := lab.ReadRecording(t, recording).Tests; got["TestFlaky"] != "pass" || got["TestSteady"] != "pass" {
 		t.Fatalf("the third run says %v", got)
 	}
 	begin("x") // the next run fails
@@ -201,7 +202,7 @@ func Test386(t *testing.T) {
 	recording, built := filepath.Join(files, "recording.json"), filepath.Join(files, "profile.json")
 	inModule(t, 0, dir, env, "record", "-o", recording, ".")
 	seen := map[specs.Arch]int{}
-	for _, s := range readRecording(t, recording).Syscalls {
+	for _, s := range lab.ReadRecording(t, recording).Syscalls {
 		if s.Phase == profile.PhaseWorkload {
 			seen[s.ABI]++
 		}

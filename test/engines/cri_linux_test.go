@@ -18,6 +18,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
@@ -240,7 +241,7 @@ func (p *pod) wait(id string) int32 {
 // As the kubelet does it: a pod is recorded, each container for itself and not the pod's own, profiles are built and used
 // as localhost/ ones.
 func TestCRI(t *testing.T) {
-	needTool(t, "containerd")
+	lab.NeedTool(t, "containerd")
 	rootfs := rootFS(t)
 	goTest(t, "strings", filepath.Join(rootfs, "bin/tests"))
 	c := newContainerd(t, config16, "", rootfs)
@@ -266,7 +267,7 @@ func TestCRI(t *testing.T) {
 		return err == nil && len(list) == 1 && list[0].State == tracer.Ended
 	})
 	c.start()
-	if r := readRecording(t, recordings(t, "killed-web-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
+	if r := lab.ReadRecording(t, recordings(t, "killed-web-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
 		t.Errorf("got %v, %q", r.Dropped, names(r, profile.PhaseWorkload))
 	}
 }
@@ -346,7 +347,7 @@ func testPods(t *testing.T, c *containerd) {
 	if _, err := p.StopContainer(t.Context(), &cri.StopContainerRequest{ContainerId: id, Timeout: 20}); err != nil {
 		t.Fatal(err)
 	}
-	if r := readRecording(t, recordings(t, "exec-web-"+p.id, 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseExec), "mkdir") || slices.Contains(names(r, profile.PhaseWorkload), "mkdir") {
+	if r := lab.ReadRecording(t, recordings(t, "exec-web-"+p.id, 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseExec), "mkdir") || slices.Contains(names(r, profile.PhaseWorkload), "mkdir") {
 		t.Errorf("complete %v %v, exec %q, workload %q", r.Complete, r.Dropped, names(r, profile.PhaseExec), names(r, profile.PhaseWorkload))
 	}
 
@@ -359,18 +360,18 @@ func testPods(t *testing.T, c *containerd) {
 
 // ctr knows neither annotations nor hooks of its own: it runs our runtime.
 func TestCtr(t *testing.T) {
-	needTool(t, "containerd")
+	lab.NeedTool(t, "containerd")
 	c := newContainerd(t, config16, "", rootFS(t))
 	clear(t)
 	command := []string{"/bin/sh", "-c", "ls / && echo hello"}
-	lab := func(id string, flags ...string) string {
+	ctr := func(id string, flags ...string) string {
 		t.Helper()
 		return c.ctr(slices.Concat([]string{"run", "--rm", "--snapshotter", "native", "--runc-binary", filepath.Join(worldDir, "bin/seccompgen-runc")}, flags, []string{"localhost/lab:1", id}, command)...).stdout
 	}
-	plain := lab("plain", "--seccomp")
+	plain := ctr("plain", "--seccomp")
 	noRecordings(t)
-	lab("one", "--seccomp", "--env", "SECCOMPGEN_RECORD=ctr")
-	r := readRecording(t, recordings(t, "ctr-one", 1)[0])
+	ctr("one", "--seccomp", "--env", "SECCOMPGEN_RECORD=ctr")
+	r := lab.ReadRecording(t, recordings(t, "ctr-one", 1)[0])
 	if !r.Complete || r.Boundary != profile.BoundaryFilter {
 		t.Fatalf("complete %v %v, boundary %s", r.Complete, r.Dropped, r.Boundary)
 	}
@@ -379,7 +380,7 @@ func TestCtr(t *testing.T) {
 		t.Fatal(built)
 	}
 	for i := range 10 {
-		if got := lab(fmt.Sprintf("again%d", i), "--seccomp", "--seccomp-profile", prof, "--env", "SECCOMPGEN_RECORD=again"); got != plain {
+		if got := ctr(fmt.Sprintf("again%d", i), "--seccomp", "--seccomp-profile", prof, "--env", "SECCOMPGEN_RECORD=again"); got != plain {
 			t.Errorf("got %q, without the profile %q", got, plain)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
@@ -23,7 +24,7 @@ type docker struct {
 
 func newDocker(t testing.TB) *docker {
 	t.Helper()
-	needTool(t, "dockerd")
+	lab.NeedTool(t, "dockerd")
 	dir, err := os.MkdirTemp(worldDir, "d")
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +127,7 @@ func TestDocker(t *testing.T) {
 	} {
 		first := d.ok(d.run(slices.Concat([]string{"--rm", "--env", "SECCOMPGEN_RECORD=" + name, "lab:1"}, command)...))
 		path := recordings(t, name+"-", 1)[0]
-		r := readRecording(t, path)
+		r := lab.ReadRecording(t, path)
 		if !r.Complete || r.Boundary != profile.BoundaryFilter || r.Runtime.Name != "runc" || r.Runtime.Version == "" {
 			t.Fatalf("%s: complete %v, boundary %s, runtime %+v, %v", name, r.Complete, r.Boundary, r.Runtime, r.Dropped)
 		}
@@ -156,7 +157,7 @@ func TestDockerExecRestartKill(t *testing.T) {
 	d.ok(d.do("exec", id, "/bin/mkdir", "/made-by-exec"))
 	d.ok(d.do("stop", id))
 	path := recordings(t, "web-"+id, 1)[0]
-	if r := readRecording(t, path); !r.Complete || !slices.Contains(names(r, profile.PhaseExec), "mkdir") || slices.Contains(names(r, profile.PhaseWorkload), "mkdir") {
+	if r := lab.ReadRecording(t, path); !r.Complete || !slices.Contains(names(r, profile.PhaseExec), "mkdir") || slices.Contains(names(r, profile.PhaseWorkload), "mkdir") {
 		t.Fatalf("complete %v %v, exec %q, workload %q", r.Complete, r.Dropped, names(r, profile.PhaseExec), names(r, profile.PhaseWorkload))
 	}
 	d.ok(d.do("start", id))
@@ -179,7 +180,7 @@ func TestDockerExecRestartKill(t *testing.T) {
 	if r := run(t, toolPath, "status", "--collect", "--grace", "1s"); r.exit != 0 || !strings.Contains(r.stdout, "collected "+id) {
 		t.Errorf("want %s to be collected: %s", id, r)
 	}
-	if n := len(readRecording(t, path).Runs); n != 3 {
+	if n := len(lab.ReadRecording(t, path).Runs); n != 3 {
 		t.Errorf("%d runs, want 3", n)
 	}
 	// The new daemon clears up after the old one; the hook that it calls finds that nothing is missing.

@@ -2,8 +2,8 @@ package engines
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,28 +22,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
 const (
-	libDir        = "/var/lib/seccompgen"
-	recordingsDir = libDir + "/recordings"
-	bpffsDir      = "/sys/fs/bpf"
+	recordingsDir = lab.LibDir + "/recordings"
 	worldEnv      = "SECCOMPGEN_ENGINES_WORLD"
 )
 
 var (
-	root     = os.Geteuid() == 0
 	worldDir string
 	hookPath string // the built oci-hook
 	toolPath string // the built seccompgen
-	repo     = func() string {
-		dir, err := filepath.Abs("../..")
-		if err != nil {
-			panic(err)
-		}
-		return dir
-	}()
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +47,7 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) (int, error) {
-	if !root {
+	if !lab.Root {
 		fmt.Fprintln(os.Stderr, "engines: SKIPPED: not root: no container is run")
 		return 0, nil
 	}
@@ -71,19 +61,21 @@ func testMain(m *testing.M) (int, error) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			return 1, err
 		}
-		return enterWorld(dir)
+		return lab.Enter(worldEnv, dir)
 	}
-	if err := world(); err != nil {
+	err := lab.Seclude(worldDir)
+	if err == nil {
+		// A bpffs that stays, as where systemd mounts it: crun's wrapper, see lab.FindCrun, would keep one of ours to itself.
+		err = unix.Mount("bpf", lab.BPFFSDir, "bpf", 0, "mode=0700")
+	}
+	if err != nil {
 		return 1, fmt.Errorf("make a world of our own: %w", err)
 	}
-	for name, build := range map[string]struct{ pkg, tags, cgo string }{"seccompgen": {"seccompgen", "seccomp", "1"}, "oci-hook": {"oci-hook", "", "0"}, "seccompgen-runc": {"oci-runtime", "", "0"}} {
-		cmd := exec.Command("go", "build", "-tags", build.tags, "-o", filepath.Join(worldDir, "bin", name), "./cmd/"+build.pkg)
-		cmd.Dir, cmd.Env = repo, append(os.Environ(), "CGO_ENABLED="+build.cgo, "GOFLAGS=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return 1, fmt.Errorf("build %s: %w\n%s", name, err, out)
-		}
+	bin := filepath.Join(worldDir, "bin")
+	if err := lab.Build(bin); err != nil {
+		return 1, err
 	}
-	hookPath, toolPath = filepath.Join(worldDir, "bin/oci-hook"), filepath.Join(worldDir, "bin/seccompgen")
+	hookPath, toolPath = filepath.Join(bin, "oci-hook"), filepath.Join(bin, "seccompgen")
 	status := m.Run()
 	list, err := tracer.List()
 	if err == nil && len(list) > 0 {
@@ -92,97 +84,12 @@ func testMain(m *testing.M) (int, error) {
 	return status, err
 }
 
-// enterWorld runs this test binary again in a mount namespace of its own.
-func enterWorld(dir string) (int, error) {
-	runtime.LockOSThread() // Pdeathsig is about the thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), worldEnv+"="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil
-	}
-	return 0, err
-}
-
-func world() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	// A bpffs that stays, as where systemd mounts it: crun's wrapper, see findCrun, would keep one of ours to itself.
-	if err := unix.Mount("bpf", bpffsDir, "bpf", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("mount bpffs: %w", err)
-	}
-	lib := filepath.Join(worldDir, "lib")
-	if err := errors.Join(os.MkdirAll(libDir, 0o711), os.Mkdir(lib, 0o711)); err != nil {
-		return err
-	}
-	return unix.Mount(lib, libDir, "", unix.MS_BIND, "")
-}
-
-func needTool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("SKIPPED: %v: install it (Debian: apt-get install %s)", err, name)
-	}
-	return path
-}
-
-// findCrun returns crun, or, where cgroup v2 is mounted beside v1, a wrapper that hides v2: crun 1.8.1 refuses the two
-// together.
-func findCrun(t testing.TB) string {
-	t.Helper()
-	crun := needTool(t, "crun")
-	const unified = "/sys/fs/cgroup/unified"
-	var st unix.Statfs_t
-	if err := unix.Statfs(unified, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
-		return crun
-	}
-	path := filepath.Join(t.TempDir(), "crun-nohybrid")
-	script := "#!/bin/sh\nexec unshare -m --propagation private sh -c 'mount -t tmpfs none " + unified + " && exec " + crun + " \"$@\"' crun \"$@\"\n"
-	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // rootFS makes a root file system: a static busybox, and calls, which makes the system calls that it is told to and no
 // others.
 func rootFS(t testing.TB) string {
 	t.Helper()
-	busybox := needTool(t, "busybox")
-	f, err := elf.Open(busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-		t.Skipf("SKIPPED: %s is not static: apt-get install busybox-static", busybox)
-	}
-	dir := t.TempDir()
-	bin := filepath.Join(dir, "bin")
-	data, err := os.ReadFile(busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.Mkdir(bin, 0o755), os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(bin, "busybox"), data, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"cat", "echo", "env", "id", "kill", "ls", "mkdir", "rmdir", "sh", "sleep", "sync", "true"} {
-		if err := os.Symlink("busybox", filepath.Join(bin, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if gcc, err := exec.LookPath("gcc"); err == nil {
-		out, err := exec.Command(gcc, "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-O1",
-			"-o", filepath.Join(bin, "calls"), filepath.Join(repo, "testdata/calls/calls.c")).CombinedOutput()
-		if err != nil {
-			t.Fatalf("build calls.c: %v\n%s", err, out)
-		}
-	}
+	dir := lab.Busybox(t, "cat", "echo", "env", "id", "kill", "ls", "mkdir", "rmdir", "sh", "sleep", "sync", "true")
+	lab.Calls(t, filepath.Join(dir, "bin/calls"))
 	return dir
 }
 
@@ -230,6 +137,7 @@ type podman struct {
 	t    testing.TB
 	dir  string
 	args []string
+	cmd  string // "" for podman itself
 }
 
 // newPodman makes one, with the hook files that seccompgen installs.
@@ -241,7 +149,7 @@ func newPodman(t testing.TB, runtime string) *podman {
 // newPodmanWith is newPodman with the hook files for an engine.
 func newPodmanWith(t testing.TB, runtime, engine string) *podman {
 	t.Helper()
-	needTool(t, "podman")
+	lab.NeedTool(t, "podman")
 	dir, err := os.MkdirTemp(worldDir, "p")
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +166,7 @@ func newPodmanWith(t testing.TB, runtime, engine string) *podman {
 	p := &podman{t, dir, []string{
 		"--root", dir + "/root", "--runroot", dir + "/run", "--tmpdir", dir + "/tmp", "--storage-driver", "vfs",
 		"--events-backend", "none", "--cgroup-manager", "cgroupfs", "--hooks-dir", hooks, "--runtime", runtime,
-	}}
+	}, ""}
 	t.Cleanup(func() {
 		p.do("rm", "--all", "--force", "--time", "0")
 		removeCgroups("libpod_parent/conmon", "libpod_parent")
@@ -319,7 +227,7 @@ func removeCgroups(names ...string) {
 
 func (p *podman) do(args ...string) result {
 	p.t.Helper()
-	return run(p.t, "podman", slices.Concat(p.args, args)...)
+	return run(p.t, cmp.Or(p.cmd, "podman"), slices.Concat(p.args, args)...)
 }
 
 // run runs a container; args are options, an image or --rootfs DIR, and the command.
@@ -361,20 +269,6 @@ func recordings(t testing.TB, prefix string, n int) []string {
 	return files
 }
 
-func readRecording(t testing.TB, path string) *profile.Recording {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := profile.ReadRecording(f)
-	if err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
-	return r
-}
-
 // withRuns returns a recording once it holds n runs.
 func withRuns(t testing.TB, path string, n int) *profile.Recording {
 	t.Helper()
@@ -383,7 +277,7 @@ func withRuns(t testing.TB, path string, n int) *profile.Recording {
 		if _, err := os.Stat(path); err != nil {
 			return false
 		}
-		r = readRecording(t, path)
+		r = lab.ReadRecording(t, path)
 		return len(r.Runs) >= n
 	})
 	if len(r.Runs) != n {
@@ -419,7 +313,7 @@ func denied(r *profile.Recording) []string {
 func noNewDenials(t testing.TB, first *profile.Recording, prefix string, n int) {
 	t.Helper()
 	for _, path := range recordings(t, prefix, n) {
-		r := readRecording(t, path)
+		r := lab.ReadRecording(t, path)
 		for _, name := range denied(r) {
 			if !slices.Contains(denied(first), name) {
 				t.Errorf("%s was refused under the profile", name)
@@ -483,8 +377,8 @@ var runtimes = []struct {
 	name string
 	find func(testing.TB) string
 }{
-	{"runc", func(t testing.TB) string { return needTool(t, "runc") }},
-	{"crun", findCrun},
+	{"runc", func(t testing.TB) string { return lab.NeedTool(t, "runc") }},
+	{"crun", func(t testing.TB) string { return lab.FindCrun(t, filepath.Join(worldDir, "bin")) }},
 }
 
 func eachRuntime(t *testing.T, test func(t *testing.T, runtime string)) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 const config24 = `version = 3
@@ -43,7 +44,7 @@ func TestNRI(t *testing.T) {
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	cmd := exec.Command("go", "build", "-o", filepath.Join(worldDir, "bin/nri-plugin"), "./cmd/nri-plugin")
-	cmd.Dir, cmd.Env = repo, append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Dir, cmd.Env = lab.Repo, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -78,14 +79,14 @@ func TestNRI(t *testing.T) {
 	if exit, said := p.run("web", 0, "", "/bin/sh", "-c", "mkdir /x && rmdir /x"); exit != 0 {
 		t.Fatal(exit, said)
 	}
-	if r := readRecording(t, recordings(t, "all-web-", 1)[0]); !r.Complete || r.Boundary != profile.BoundaryFilter || len(denied(r)) > 0 || !slices.Contains(names(r, profile.PhaseWorkload), "rmdir") {
+	if r := lab.ReadRecording(t, recordings(t, "all-web-", 1)[0]); !r.Complete || r.Boundary != profile.BoundaryFilter || len(denied(r)) > 0 || !slices.Contains(names(r, profile.PhaseWorkload), "rmdir") {
 		t.Errorf("complete %v %v, boundary %s, denied %q", r.Complete, r.Dropped, r.Boundary, denied(r))
 	}
 	p = c.pod(map[string]string{record: "thin", filter: "profile:thin"})
 	if exit, _ := p.run("web", 0, "", "/bin/sh", "-c", "mkdir /x"); exit == 0 {
 		t.Error("the profile is not in force")
 	}
-	if r := readRecording(t, recordings(t, "thin-web-", 1)[0]); !r.Complete || !slices.Equal(denied(r), []string{"mkdir"}) {
+	if r := lab.ReadRecording(t, recordings(t, "thin-web-", 1)[0]); !r.Complete || !slices.Equal(denied(r), []string{"mkdir"}) {
 		t.Errorf("complete %v %v, denied %q", r.Complete, r.Dropped, denied(r))
 	}
 }

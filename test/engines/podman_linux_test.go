@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
@@ -41,7 +42,7 @@ func TestRecordBuildRun(t *testing.T) {
 			command := []string{"--rootfs", rootfs, "/bin/sh", "-c", "ls / && echo hello"}
 			first := p.ok(p.run(slices.Concat(args, command)...))
 			path := recordings(t, filter+"-", 1)[0]
-			r := readRecording(t, path)
+			r := lab.ReadRecording(t, path)
 			if !r.Complete || r.Boundary != boundary || filepath.Base(r.Runtime.Name) != strings.SplitN(filepath.Base(runtime), "-", 2)[0] || r.Runtime.Version == "" {
 				t.Fatalf("%s: got complete %v, boundary %s, runtime %+v, %v", filter, r.Complete, r.Boundary, r.Runtime, r.Dropped)
 			}
@@ -101,7 +102,7 @@ func TestGoTestInAnImage(t *testing.T) {
 				t.Fatalf("under the profile of %q: %s", allowed(t, prof), again)
 			}
 		}
-		noNewDenials(t, readRecording(t, path), "again-", 10)
+		noNewDenials(t, lab.ReadRecording(t, path), "again-", 10)
 	})
 }
 
@@ -305,7 +306,7 @@ func TestUntouched(t *testing.T) {
 		noRecordings(t)
 		// Registered for prestart and createRuntime both, it records once.
 		p.ok(p.run("--rm", "--annotation", record+"=true", "--rootfs", rootfs, "/bin/ls", "/"))
-		if r := readRecording(t, recordings(t, "", 1)[0]); !r.Complete {
+		if r := lab.ReadRecording(t, recordings(t, "", 1)[0]); !r.Complete {
 			said, _ := os.ReadFile(called)
 			t.Errorf("got %+v: %s", r.Dropped, said)
 		}
@@ -315,7 +316,7 @@ func TestUntouched(t *testing.T) {
 // CRI-O is not to be had here. Its hook files are loaded by Podman's reader, which is the same, and called with the
 // annotations that CRI-O makes of a pod's.
 func TestFilesForCRIO(t *testing.T) {
-	p, rootfs := newPodmanWith(t, needTool(t, "runc"), "crio"), rootFS(t)
+	p, rootfs := newPodmanWith(t, lab.NeedTool(t, "runc"), "crio"), rootFS(t)
 	clear(t)
 	annotated := func(annotations ...string) result {
 		args := []string{"--rm"}
@@ -327,7 +328,7 @@ func TestFilesForCRIO(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "web.json")
 	p.ok(annotated(trace + "=of:" + outside))
 	files := recordings(t, "web-", 2)
-	if r := readRecording(t, files[0]); !r.Complete || files[1] != strings.TrimSuffix(files[0], ".json")+".profile.json" {
+	if r := lab.ReadRecording(t, files[0]); !r.Complete || files[1] != strings.TrimSuffix(files[0], ".json")+".profile.json" {
 		t.Errorf("got %q, %v", files, r.Dropped)
 	}
 	if got := allowed(t, files[1]); !slices.Contains(got, "getdents64") {
@@ -358,16 +359,16 @@ func TestExecAndRestart(t *testing.T) {
 		p.ok(p.do("exec", "c", "/bin/mkdir", "/made-by-exec"))
 		p.ok(p.do("stop", "--time", "20", "c"))
 		path := recordings(t, "web-", 1)[0]
-		r := readRecording(t, path)
+		r := lab.ReadRecording(t, path)
 		if !r.Complete || !slices.Contains(names(r, profile.PhaseExec), "mkdir") || slices.Contains(names(r, profile.PhaseWorkload), "mkdir") {
 			t.Fatalf("complete %v %v, exec %q, workload %q", r.Complete, r.Dropped, names(r, profile.PhaseExec), names(r, profile.PhaseWorkload))
 		}
 		p.ok(p.do("start", "c"))
 		p.ok(p.do("exec", "c", "/bin/rmdir", "/made-by-exec"))
 		p.ok(p.do("stop", "--time", "20", "c"))
-		wait(t, "the second run", func() bool { return len(readRecording(t, path).Runs) == 2 })
+		wait(t, "the second run", func() bool { return len(lab.ReadRecording(t, path).Runs) == 2 })
 		recordings(t, "web-", 1)
-		if got := names(readRecording(t, path), profile.PhaseExec); !slices.Contains(got, "mkdir") || !slices.Contains(got, "rmdir") {
+		if got := names(lab.ReadRecording(t, path), profile.PhaseExec); !slices.Contains(got, "mkdir") || !slices.Contains(got, "rmdir") {
 			t.Errorf("after the restart: %q", got)
 		}
 	})
@@ -392,7 +393,7 @@ func TestManyWithTheHostsPids(t *testing.T) {
 		wg.Wait()
 		ids, syncs := map[string]bool{}, 0
 		for _, path := range recordings(t, "shared-", n) {
-			r := readRecording(t, path)
+			r := lab.ReadRecording(t, path)
 			if !r.Complete || len(r.Runs) != 1 {
 				t.Errorf("%s: %v, %v", path, r.Dropped, r.Runs)
 			}
@@ -421,7 +422,7 @@ func TestLimits(t *testing.T) {
 		if !strings.Contains(r.stdout, "libpod") {
 			t.Errorf("the container has no cgroup of its own: %s", r)
 		}
-		free, limited := readRecording(t, recordings(t, "free-", 1)[0]), readRecording(t, recordings(t, "limited-", 1)[0])
+		free, limited := lab.ReadRecording(t, recordings(t, "free-", 1)[0]), lab.ReadRecording(t, recordings(t, "limited-", 1)[0])
 		if a, b := names(free, profile.PhaseWorkload), names(limited, profile.PhaseWorkload); !limited.Complete || !slices.Equal(a, b) {
 			t.Errorf("free: %q\nlimited: %q %v", a, b, limited.Dropped)
 		}
@@ -430,7 +431,7 @@ func TestLimits(t *testing.T) {
 
 // Planted files in the directory of recordings: the container is refused, nothing outside is written.
 func TestPlanted(t *testing.T) {
-	p, rootfs := newPodman(t, needTool(t, "runc")), rootFS(t)
+	p, rootfs := newPodman(t, lab.NeedTool(t, "runc")), rootFS(t)
 	clear(t)
 	precious := filepath.Join(t.TempDir(), "precious")
 	if err := os.WriteFile(precious, []byte("precious"), 0o644); err != nil {
@@ -507,7 +508,7 @@ func TestMonitorKilled(t *testing.T) {
 		if wg.Wait(); abort.exit != 0 || abort.stdout != "nothing to clear\n" {
 			t.Errorf("status --abort: %s", abort)
 		}
-		if r := readRecording(t, recordings(t, "killed-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "clone") && !slices.Contains(names(r, profile.PhaseWorkload), "fork") && !slices.Contains(names(r, profile.PhaseWorkload), "vfork") {
+		if r := lab.ReadRecording(t, recordings(t, "killed-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "clone") && !slices.Contains(names(r, profile.PhaseWorkload), "fork") && !slices.Contains(names(r, profile.PhaseWorkload), "vfork") {
 			t.Errorf("got %v, %q", r.Dropped, names(r, profile.PhaseWorkload))
 		}
 	})
@@ -530,7 +531,7 @@ func TestEngineKilled(t *testing.T) {
 		})
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if r := readRecording(t, recordings(t, "alone-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
+		if r := lab.ReadRecording(t, recordings(t, "alone-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
 			t.Errorf("got %v, %q", r.Dropped, names(r, profile.PhaseWorkload))
 		}
 	})
@@ -570,7 +571,7 @@ func TestNeverStarted(t *testing.T) {
 		}
 		never := 0
 		for _, path := range recordings(t, "", 3) {
-			if r := readRecording(t, path); r.Dropped[profile.DropNotStarted] == 1 && !r.Complete {
+			if r := lab.ReadRecording(t, path); r.Dropped[profile.DropNotStarted] == 1 && !r.Complete {
 				never++
 			}
 		}
@@ -580,12 +581,16 @@ func TestNeverStarted(t *testing.T) {
 	})
 }
 
-// In a user namespace, as under a rootless engine, the hook says in one line why it does not work; --optional lets the
-// container run.
-func TestRootless(t *testing.T) {
-	state := `{"ociVersion":"1.0.2","id":"rootless","status":"creating","pid":4194304,"bundle":"/nonexistent","annotations":{"` + record + `":"web"}}`
+// In a user namespace, as under a rootless engine, and without a service, the hook says in one line why it does not work;
+// --optional lets the container run.
+func TestNotRoot(t *testing.T) {
+	bundle := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte(`{"ociVersion":"1.0.2","process":{"args":["/x"]}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	state := `{"ociVersion":"1.0.2","id":"rootless","status":"creating","pid":4194304,"bundle":"` + bundle + `","annotations":{"` + record + `":"web"}}`
 	for _, args := range [][]string{nil, {"--optional"}} {
-		cmd := exec.Command(hookPath, args...)
+		cmd := exec.Command(hookPath, slices.Concat(args, []string{"--socket", bundle + "/none", "--dir", bundle + "/recordings"})...)
 		cmd.Stdin = strings.NewReader(state)
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags:  syscall.CLONE_NEWUSER,
