@@ -60,7 +60,7 @@ repairs: build ## repair from a profile that allows nothing, into docs/repairs.m
 	go run -tags seccomp ./test/proof -repairs -runs 20 -only '$(MODULE)' -o docs/repairs.md
 
 shrinks: build ## shrink, and confirm the certificates, into docs/shrinks.md (root; MODULE=...)
-	go run -tags seccomp ./test/proof -shrinks -only $(or $(MODULE),$(SMALLEST)) -o docs/shrinks.md
+	go run -tags seccomp ./test/proof -shrinks -only $(or $(MODULE),mountinfo,pty,flock,time-386) -o docs/shrinks.md
 
 policies: build ## compare what the policies make of one run in 50 others, into docs/policies.md (root, half an hour)
 	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/policies.md

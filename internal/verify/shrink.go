@@ -84,8 +84,8 @@ type Removed struct {
 // criterion is what makes a candidate good. Denials are allowed: that is the difference to verify.
 const criterion = "the same results of all tests that do not vary without a profile, and the same exit status, before the deadline; denials are tolerated"
 
-// errnos are the answers to a call that was taken away. ENOSYS comes first: more callers fall back after it.
-var errnos = []uint{uint(unix.ENOSYS), uint(unix.EPERM)}
+// errnos are the answers to a call that was taken away: the profile's usual one, and that after which more callers fall back.
+var errnos = []uint{uint(unix.EPERM), uint(unix.ENOSYS)}
 
 // answers maps the calls that were taken away to their errnos.
 type answers map[string]uint
@@ -99,7 +99,8 @@ type shrinker struct {
 	so       ShrinkOptions
 	baseline *profile.Recording
 	flaky    map[string]bool
-	run      func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool) (*profile.Recording, error)
+	likely   []string // calls that can go alone
+	run      func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool, deadline float64) (*profile.Recording, error)
 	end      time.Time
 	state    shrinkState
 }
@@ -127,8 +128,10 @@ func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	}
 	o.tolerant = true
 	x := &shrinker{s: s, b: b, p: p, o: o, so: so, end: time.Now().Add(so.Budget)}
-	x.run = func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool) (*profile.Recording, error) {
-		return x.o.run(ctx, s, nth, b, p, denials)
+	x.run = func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool, deadline float64) (*profile.Recording, error) {
+		o := x.o
+		o.Run.Timeout = time.Duration(deadline * float64(time.Second))
+		return o.run(ctx, s, nth, b, p, denials)
 	}
 	from, err := digest(p)
 	if err != nil {
@@ -148,9 +151,6 @@ func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	if err := x.reduce(ctx, candidates, removed); err != nil {
 		return nil, nil, err
 	}
-	if err := x.sweep(ctx, candidates, removed); err != nil {
-		return nil, nil, err
-	}
 	var needed []Needed
 	var denied []string
 	for before := -1; before != len(removed); {
@@ -164,7 +164,7 @@ func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	}
 	small := without(p, removed)
 	c := &Certificate{
-		Version: CertificateVersion, From: from, Criterion: criterion, Workload: b.Workload, Repeats: so.Repeats, Deadline: x.o.Run.Timeout.Seconds(), Passed: x.confirmations(),
+		Version: CertificateVersion, From: from, Criterion: criterion, Workload: b.Workload, Repeats: so.Repeats, Deadline: x.state.Deadline, Passed: x.confirmations(),
 		Needed: needed, Kept: append([]string{}, so.Keep...), Removed: []Removed{}, Denied: denied, Trials: len(x.state.Outcomes),
 	}
 	if c.Profile, err = digest(small); err != nil {
@@ -228,7 +228,7 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 	// As many at a time as later, so that the deadline suits that too.
 	what := ""
 	err = inOrder(ctx, x.repeats(), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
-		return x.run(ctx, i, x.p, false)
+		return x.run(ctx, i, x.p, false, x.o.Run.Timeout.Seconds())
 	}, func(_ int, rec *profile.Recording) bool {
 		slowest = max(slowest, rec.Runs[0].Seconds)
 		what = x.noticed(rec)
@@ -241,14 +241,13 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 		return fmt.Errorf("%w: the tests do not even pass under the whole profile: %s: verify it first", ErrUnstable, what)
 	}
 	x.state.Deadline = min(x.o.Run.Timeout.Seconds(), max(3, 1.5*slowest+1))
-	x.setDeadline()
+	x.o.Run.Enough = x.tells
 	return x.save()
 }
 
-// setDeadline bounds the runs from here on, which also end at the first result that is enough to tell.
-func (x *shrinker) setDeadline() {
-	x.o.Run.Timeout = time.Duration(x.state.Deadline * float64(time.Second))
-	x.o.Run.Enough = func(test, result string) bool { return x.baseline.Tests[test] != result && !x.flaky[test] }
+// tells whether the result of a test is all that a run can tell.
+func (x *shrinker) tells(test, result string) bool {
+	return x.baseline.Tests[test] != result && !x.flaky[test]
 }
 
 // resume reads the state of an earlier session.
@@ -270,30 +269,29 @@ func (x *shrinker) resume(inputs string) (bool, error) {
 	for _, name := range x.state.Flaky {
 		x.flaky[name] = true
 	}
-	x.setDeadline()
+	x.o.Run.Enough = x.tells
 	x.so.Talk(fmt.Sprintf("goes on after %d trials of an earlier session", len(x.state.Outcomes)))
 	return true, nil
 }
 
-// reduce finds the calls that can go alone, each with the profile's own answer if that does, and takes groups of them away.
+// reduce finds the calls that can go alone, with EPERM or else with ENOSYS, and takes groups of them away.
 func (x *shrinker) reduce(ctx context.Context, candidates []string, removed answers) error {
 	can := answers{}
 	for _, errno := range errnos {
-		all := alone(candidates, answers{}, []uint{errno})
-		candidates = nil
+		all := alone(candidates, can, errno)
 		err := x.ask(ctx, questions(all, answers{}, len(x.o.Settings), 1), func(i int, t Trial) bool {
 			if t.Failed == 0 {
 				can[all[i].name] = errno
-				candidates = append(candidates, all[i].name)
 			}
-			x.so.Talk(fmt.Sprintf("%s for each call alone: %d of %d, %d may be taken away", profile.ErrnoName(errno), i+1, len(all), len(candidates)))
+			x.so.Talk(fmt.Sprintf("%s for each call alone: %d of %d, %d calls may go", profile.ErrnoName(errno), i+1, len(all), len(can)))
 			return true
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return x.split(ctx, slices.Sorted(maps.Keys(can)), can, removed)
+	x.likely = slices.Sorted(maps.Keys(can))
+	return x.split(ctx, x.likely, can, removed)
 }
 
 // split takes a group away, each call with its answer, if the tests do not notice, and else tries its halves.
@@ -330,7 +328,7 @@ type single struct {
 }
 
 // alone returns the calls that are left to take away one by one, with each of the answers.
-func alone(candidates []string, removed answers, answers []uint) (all []single) {
+func alone(candidates []string, removed answers, answers ...uint) (all []single) {
 	for _, name := range candidates {
 		if _, gone := removed[name]; gone {
 			continue
@@ -351,84 +349,65 @@ func questions(all []single, removed answers, runs, enough int) (qs []question) 
 	return qs
 }
 
-// sweep tries every call that is left alone, once, and takes away what can go.
-func (x *shrinker) sweep(ctx context.Context, candidates []string, removed answers) error {
-	all := alone(candidates, removed, errnos)
-	for at := 0; at < len(all); {
-		err := x.ask(ctx, questions(all[at:], removed, x.repeats(), 1), func(_ int, t Trial) bool {
-			if at++; t.Failed == 0 {
-				removed[all[at-1].name] = all[at-1].errno
+// certify tries every call that is left alone, in the place of the others, until none of them can go. Those that were
+// restored stay, and have more runs to show why.
+func (x *shrinker) certify(ctx context.Context, candidates []string, removed answers) ([]Needed, error) {
+	// What may go first: if it does, what was tried before has to be tried again.
+	todo := slices.Concat(alone(x.likely, removed, errnos...), alone(slices.DeleteFunc(slices.Clone(candidates), func(name string) bool { return slices.Contains(x.likely, name) }), removed, errnos...))
+	var done []single
+	trials := map[string][]Trial{}
+	for len(todo) > 0 {
+		qs := questions(todo, removed, x.repeats(), 0)
+		for i := range qs {
+			if _, restored := x.state.Restored[todo[i].name]; restored {
+				qs[i].runs, qs[i].enough = 2*x.confirmations(), 2
 			}
-			x.so.Talk(fmt.Sprintf("trying each call in the place of the others: %d of %d answers, %d taken away", at, len(all), len(removed)))
-			return t.Failed > 0
+		}
+		failed := func(t Trial) {
+			t.Errno = profile.ErrnoName(todo[0].errno)
+			trials[todo[0].name] = append(trials[todo[0].name], t)
+			done, todo = append(done, todo[0]), todo[1:]
+			x.so.Talk(fmt.Sprintf("proving that each call is needed: %d of %d answers, %d taken away", len(done), len(done)+len(todo), len(removed)))
+		}
+		var last Trial
+		err := x.ask(ctx, qs, func(_ int, t Trial) bool {
+			joint, restored := x.state.Restored[todo[0].name]
+			if restored && t.Failed == 0 {
+				t = joint
+			}
+			if last = t; restored || t.Failed == t.Of {
+				failed(t)
+				return true
+			}
+			return false
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-	}
-	return nil
-}
-
-// certify tries every call that is left alone, until a whole turn takes nothing away. Those that were restored stay, and
-// have more runs to show why.
-func (x *shrinker) certify(ctx context.Context, candidates []string, removed answers) ([]Needed, error) {
-	for {
-		before, trials := len(removed), map[string][]Trial{}
-		all := alone(candidates, removed, errnos)
-		for at := 0; at < len(all); {
-			qs := questions(all[at:], removed, x.repeats(), 0)
-			for i := range qs {
-				if _, restored := x.state.Restored[all[at+i].name]; restored {
-					qs[i].runs, qs[i].enough = 2*x.confirmations(), 2
-				}
-			}
-			var last Trial
-			took := func(t Trial) {
-				t.Errno = profile.ErrnoName(all[at].errno)
-				trials[all[at].name] = append(trials[all[at].name], t)
-				at++
-				x.so.Talk(fmt.Sprintf("proving that each call is needed: %d of %d answers, %d taken away", at, len(all), len(removed)))
-			}
-			err := x.ask(ctx, qs, func(_ int, t Trial) bool {
-				if joint, restored := x.state.Restored[all[at].name]; restored {
-					if t.Failed == 0 {
-						t = joint
-					}
-					took(t)
-					return true
-				}
-				if last = t; t.Failed == t.Of {
-					took(t)
-				}
-				return t.Failed == t.Of
-			})
-			if err != nil {
+		if len(todo) == 0 {
+			break
+		}
+		if last.Failed > 0 { // needed now and then, or chance: more runs tell
+			if last, err = x.try(ctx, questions(todo[:1], removed, 2*x.confirmations(), 2)[0]); err != nil {
 				return nil, err
 			}
-			if last.Failed == last.Of {
-				continue
-			}
-			if last.Failed > 0 { // needed now and then, or chance: more runs tell
-				if last, err = x.try(ctx, questions(all[at:at+1], removed, 2*x.confirmations(), 2)[0]); err != nil {
-					return nil, err
-				}
-			}
-			if last.Failed == 0 {
-				removed[all[at].name] = all[at].errno
-			}
-			took(last)
 		}
-		if len(removed) > before {
+		if last.Failed > 0 {
+			failed(last)
 			continue
 		}
-		needed := []Needed{}
-		for _, name := range candidates {
-			if of, ok := trials[name]; ok {
-				needed = append(needed, Needed{name, of})
-			}
-		}
-		return needed, nil
+		gone := todo[0]
+		removed[gone.name] = gone.errno
+		todo = slices.DeleteFunc(slices.Concat(todo, done), func(s single) bool { return s.name == gone.name })
+		done, trials = nil, map[string][]Trial{}
 	}
+	needed := []Needed{}
+	for _, name := range candidates {
+		if of, ok := trials[name]; ok {
+			needed = append(needed, Needed{name, of})
+		}
+	}
+	return needed, nil
 }
 
 func (x *shrinker) repeats() int { return x.so.Repeats * len(x.o.Settings) }
@@ -450,7 +429,7 @@ func (x *shrinker) settle(ctx context.Context, removed answers) ([]string, error
 		var good, bad []map[deniedCall]bool // runs, and what they were denied
 		what := ""
 		err := inOrder(ctx, x.confirmations(), x.o.Jobs, func(ctx context.Context, i int) (*profile.Recording, error) {
-			return x.run(ctx, i, small, true)
+			return x.run(ctx, i, small, true, x.state.Deadline)
 		}, func(_ int, rec *profile.Recording) bool {
 			of := map[deniedCall]bool{}
 			for _, c := range rec.Syscalls {
@@ -621,7 +600,12 @@ func (x *shrinker) ask(ctx context.Context, qs []question, take func(i int, t Tr
 			return nil, ErrBudget
 		}
 		q := qs[r.question]
-		rec, err := x.run(ctx, r.nth, without(x.p, q.removed), false)
+		// Who takes nearly as long as is allowed would pass now and fail later: that is for the proof to find out.
+		deadline := x.state.Deadline
+		if q.enough == 1 {
+			deadline *= 0.8
+		}
+		rec, err := x.run(ctx, r.nth, without(x.p, q.removed), false, deadline)
 		if err != nil {
 			return nil, fmt.Errorf("try the profile without %s: %w", strings.Join(slices.Sorted(maps.Keys(q.removed)), " "), err)
 		}
@@ -670,7 +654,7 @@ func (x *shrinker) noticed(rec *profile.Recording) string {
 	case rec.Dropped[profile.DropNotStarted] > 0:
 		return "the container did not start"
 	case rec.Dropped[profile.DropDeadline] > 0:
-		return fmt.Sprintf("it had not ended after %.1f s", x.state.Deadline)
+		return "it had not ended at the deadline"
 	}
 	silent := ""
 	for _, name := range slices.Sorted(maps.Keys(union(x.baseline.Tests, rec.Tests))) {

@@ -34,7 +34,7 @@ func (w *world) shrinker(t *testing.T, state string, jobs int, calls ...string) 
 		baseline: baseline, end: time.Now().Add(time.Hour),
 		state: shrinkState{Version: stateVersion, Outcomes: map[string]Trial{}, Restored: map[string]Trial{}},
 	}
-	x.run = func(_ context.Context, _ int, p *specs.LinuxSeccomp, _ bool) (*profile.Recording, error) {
+	x.run = func(_ context.Context, _ int, p *specs.LinuxSeccomp, _ bool, _ float64) (*profile.Recording, error) {
 		time.Sleep(w.slow)
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -63,9 +63,6 @@ func (x *shrinker) search(t *testing.T) (answers, []Needed, error) {
 	removed := answers{}
 	candidates := profile.Allowed(x.p)
 	err := x.reduce(t.Context(), candidates, removed)
-	if err == nil {
-		err = x.sweep(t.Context(), candidates, removed)
-	}
 	var needed []Needed
 	if err == nil {
 		needed, err = x.certify(t.Context(), candidates, removed)

@@ -210,11 +210,25 @@ func TestRootless(t *testing.T) {
 		// The service ends while a container runs: the evidence is in the kernel, and one that starts again hands it over.
 		id = strings.TrimSpace(p.ok(p.run("--detach", "--annotation", record+"=later", "--rootfs", rootfs, "/bin/sh", "-c", "trap 'sync; exit 0' TERM; while :; do sleep 0.1; done")).stdout)
 		stop()
-		serve(t, socket, "--group", "lab")
+		stop = serve(t, socket, "--group", "lab")
 		p.ok(p.do("stop", id))
 		if _, r := one("later-" + id); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
 			t.Errorf("complete %v %v, %q", r.Complete, r.Dropped, names(r, profile.PhaseWorkload))
 		}
 		noRecordings(t)
+
+		// It does not start again: the user's file says that evidence is missing, and root has it.
+		id = strings.TrimSpace(p.ok(p.run("--detach", "--annotation", record+"=never", "--rootfs", rootfs, "/bin/sh", "-c", "trap 'sync; exit 0' TERM; while :; do sleep 0.1; done")).stdout)
+		stop()
+		p.ok(p.do("stop", id))
+		if _, r := one("never-" + id); r.Complete || r.Dropped[profile.DropCollect] == 0 {
+			t.Errorf("complete %v %v", r.Complete, r.Dropped)
+		}
+		if r := run(t, toolPath, "status", "--collect", "--grace", "1s"); r.exit != 0 || !strings.Contains(r.stdout, fmt.Sprintf("collected %d@%s", labUser, id)) {
+			t.Error(r)
+		}
+		if r := lab.ReadRecording(t, filepath.Join(recordingsDir, fmt.Sprintf("%d@%s.json", labUser, id))); !r.Complete || r.Runtime.Version == "" || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
+			t.Errorf("complete %v %v, runtime %+v, %q", r.Complete, r.Dropped, r.Runtime, names(r, profile.PhaseWorkload))
+		}
 	})
 }

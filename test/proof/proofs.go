@@ -365,7 +365,7 @@ func (p *proof) shrinks(ctx context.Context, all []workload) error {
 					return err
 				}
 				if failed == 0 {
-					not = append(not, fmt.Sprintf("%s %s (0 of %d, certificate %d of %d)", n.Name, t.Errno, t.Of, t.Failed, t.Of))
+					not = append(not, fmt.Sprintf("%s %s (0 of %d, certificate %d of %d)", n.Name, t.Errno, confirmations(t), t.Failed, t.Of))
 				}
 			}
 		}
@@ -385,6 +385,14 @@ func trials(c verify.Certificate) (n int) {
 	return n
 }
 
+// confirmations is how often the runs of a trial are made again: more where it failed now and then.
+func confirmations(t verify.Trial) int {
+	if t.Failed == t.Of {
+		return t.Of
+	}
+	return max(3*t.Of, 20)
+}
+
 // confirm makes the runs of one trial again, and counts those whose tests, exit status or end differ.
 func (p *proof) confirm(ctx context.Context, w workload, dir, rt, rec string, small *specs.LinuxSeccomp, call string, t verify.Trial, deadline float64, recording *profile.Recording) (int, error) {
 	errno := map[string]uint{"EPERM": 1, "ENOSYS": 38}[t.Errno]
@@ -393,7 +401,7 @@ func (p *proof) confirm(ctx context.Context, w workload, dir, rt, rec string, sm
 		return 0, err
 	}
 	timeout := time.Duration(deadline * float64(time.Second)).String()
-	r, err := p.report(ctx, w, dir, rt, "--profile", path, "--recording", rec, "--runs", fmt.Sprint(t.Of), "--keep-going", "--timeout", timeout)
+	r, err := p.report(ctx, w, dir, rt, "--profile", path, "--recording", rec, "--runs", fmt.Sprint(confirmations(t)), "--keep-going", "--timeout", timeout)
 	if err != nil {
 		return 0, err
 	}
