@@ -58,8 +58,9 @@ type Service struct {
 	log    *slog.Logger
 	tracer recorder
 
-	mu    sync.Mutex     // also: counts do not change between a look and a start
-	calls map[uint32]int // under way, by user
+	starts sync.Mutex // the number of recordings does not change between a look and a start
+	mu     sync.Mutex
+	calls  map[uint32]int // under way, by user
 }
 
 // New makes a service that records on this host.
@@ -198,8 +199,8 @@ func (s *Service) start(uid uint32, r *request, pidfd int) error {
 	if err := ownedBy(pid, uid); err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.starts.Lock()
+	defer s.starts.Unlock()
 	if err := s.room(uid); err != nil {
 		return err
 	}
@@ -217,7 +218,7 @@ func (s *Service) start(uid uint32, r *request, pidfd int) error {
 		return err
 	}
 	// As long as the pidfd's process lives its number is no other's: what was armed is what was looked at.
-	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil && !errors.Is(err, unix.EPERM) {
+	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
 		return errors.Join(fmt.Errorf("process %d of the container has ended: %w", pid, err), s.tracer.Abort(id))
 	}
 	return nil

@@ -666,13 +666,14 @@ func (x *shrinker) noticed(rec *profile.Recording) string {
 			silent = cmp.Or(silent, name+" says nothing")
 		}
 	}
-	if silent != "" {
-		return silent
-	}
+	exit := ""
 	if was, is := x.baseline.Runs[0].Exit, rec.Runs[0].Exit; was != is {
-		return fmt.Sprintf("the exit status is %d", is)
+		exit = fmt.Sprintf("the exit status is %d", is)
 	}
-	return ""
+	if silent != "" && exit != "" {
+		return exit + ", and " + silent
+	}
+	return cmp.Or(silent, exit)
 }
 
 // without returns the profile with calls taken away, each with its answer.

@@ -192,6 +192,9 @@ func TestNoticed(t *testing.T) {
 			t.Errorf("%v: got %q, want %q", tests, got, want)
 		}
 	}
+	if got := x.noticed(&profile.Recording{Tests: map[string]string{"TestB": "pass"}, Runs: []profile.Run{{Exit: 2}}}); got != "the exit status is 2, and TestA says nothing" {
+		t.Errorf("got %q", got)
+	}
 	if got := x.noticed(&profile.Recording{Tests: map[string]string{"TestA": "pass", "TestB": "pass"}, Runs: []profile.Run{{Exit: 3}}}); got != "the exit status is 3" {
 		t.Errorf("got %q", got)
 	}
