@@ -39,6 +39,7 @@ nri: build bin/containerd2/containerd ## test the NRI plugin with containerd 2, 
 	CONTAINERD2=$(CURDIR)/bin/containerd2 go test -tags seccomp,nri -count 1 -run TestNRI ./test/engines
 
 bench: build ## measure the cost of recording, of build and of the static analysis, into docs/benchmarks.md (root)
+	@scripts/setup bench
 	go run -tags seccomp ./tracer/bench -o bin/bench.md
 	go run -tags seccomp ./test/proof -overhead -o bin/overhead.md
 	go run -tags seccomp ./test/proof -speed -o bin/speed.md

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/seccompgen/seccompgen/internal/wrapper"
@@ -10,7 +11,7 @@ import (
 
 func main() {
 	if err := wrapper.Run(os.Args); err != nil {
-		os.Stderr.WriteString("seccompgen: " + err.Error() + "\n")
+		fmt.Fprintln(os.Stderr, "seccompgen:", err)
 		os.Exit(1)
 	}
 }

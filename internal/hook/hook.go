@@ -513,7 +513,7 @@ type note struct {
 func noteFor(o *options, t *target) note {
 	n := note{Args: o.args}
 	if t.request != nil {
-		// The plain key also for a container of a pod: its name is not kept.
+		// The plain key also for a container of a pod, whose name stands beside it.
 		key, _, _ := strings.Cut(t.request.key, "/")
 		n.Annotations = map[string]string{key: t.request.value, containerNameAnnotation: t.container, sandboxAnnotation: t.sandbox}
 	}

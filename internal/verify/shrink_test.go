@@ -81,31 +81,37 @@ func TestSearch(t *testing.T) {
 	}{
 		"independent": {
 			func(_ int, v func(string) string) bool { return v("read") == allowed && v("write") == allowed },
-			answers{"getpid": 1, "openat": 1, "statx": 1}, []string{"read", "write"},
+			answers{"getpid": 1, "openat": 1, "statx": 1},
+			[]string{"read", "write"},
 		},
 		"nothing can go": {
 			func(_ int, v func(string) string) bool {
 				return v("getpid") == allowed && v("openat") == allowed && v("read") == allowed && v("statx") == allowed && v("write") == allowed
 			},
-			answers{}, []string{"getpid", "openat", "read", "statx", "write"},
+			answers{},
+			[]string{"getpid", "openat", "read", "statx", "write"},
 		},
 		"a fallback after ENOSYS only": {
 			func(_ int, v func(string) string) bool { return v("read") == allowed && v("statx") != eperm },
-			answers{"getpid": 1, "openat": 1, "statx": uint(unix.ENOSYS), "write": 1}, []string{"read"},
+			answers{"getpid": 1, "openat": 1, "statx": uint(unix.ENOSYS), "write": 1},
+			[]string{"read"},
 		},
 		"EPERM only": {
 			func(_ int, v func(string) string) bool { return v("read") == allowed && v("statx") != enosys },
-			answers{"getpid": 1, "openat": 1, "statx": 1, "write": 1}, []string{"read"},
+			answers{"getpid": 1, "openat": 1, "statx": 1, "write": 1},
+			[]string{"read"},
 		},
 		"one of two": {
 			func(_ int, v func(string) string) bool { return v("openat") == allowed || v("statx") == allowed },
-			answers{"getpid": 1, "read": 1, "write": 1, "openat": 1}, []string{"statx"},
+			answers{"getpid": 1, "read": 1, "write": 1, "openat": 1},
+			[]string{"statx"},
 		},
 		"one because another is there": { // statx can go only once openat has gone
 			func(_ int, v func(string) string) bool {
 				return v("read") == allowed && (v("statx") == allowed || v("openat") != allowed)
 			},
-			answers{"getpid": 1, "openat": 1, "statx": 1, "write": 1}, []string{"read"},
+			answers{"getpid": 1, "openat": 1, "statx": 1, "write": 1},
+			[]string{"read"},
 		},
 	} {
 		for _, jobs := range []int{1, 2, 7} {
