@@ -30,6 +30,7 @@ type containerd struct {
 	daemon  *exec.Cmd
 	handler string
 	cri.RuntimeServiceClient
+	cri.ImageServiceClient
 }
 
 const config16 = `version = 2
@@ -96,6 +97,11 @@ func newContainerd(t testing.TB, config, bin, rootfs string) *containerd {
 	})
 	c.start()
 	c.ctr("image", "import", image(t, rootfs, "localhost/lab:1", "/bin/sleep", "1000000"))
+	// The CRI hears of it by an event; before, it would pull the image.
+	wait(t, "the image", func() bool {
+		r, err := c.ImageStatus(t.Context(), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: "localhost/lab:1"}})
+		return err == nil && r.Image != nil
+	})
 	return c
 }
 
@@ -125,7 +131,7 @@ func (c *containerd) start() {
 			c.t.Logf("containerd: %s", said[max(0, len(said)-3000):])
 		}
 	})
-	c.RuntimeServiceClient = cri.NewRuntimeServiceClient(conn)
+	c.RuntimeServiceClient, c.ImageServiceClient = cri.NewRuntimeServiceClient(conn), cri.NewImageServiceClient(conn)
 	wait(c.t, "containerd", func() bool {
 		_, err := c.Version(context.Background(), &cri.VersionRequest{})
 		return err == nil
