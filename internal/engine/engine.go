@@ -200,23 +200,28 @@ func (h *Host) plan(name string, install bool) (*Plan, error) {
 	return plan, nil
 }
 
-// programs are what engines run.
-var programs = map[string]string{"podman": "oci-hook", "crio": "oci-hook", "docker": "seccompgen-runc", "containerd": "oci-hook"}
+// programs are what engines run, and what that runs.
+var programs = map[string][]string{
+	"podman": {"oci-hook"}, "crio": {"oci-hook"}, "docker": {"seccompgen-runc", "oci-hook"}, "containerd": {"oci-hook", "nri-plugin"},
+}
 
 // check refuses programs that others than root can change: they run as root.
 func (h *Host) check(name string) error {
-	for path := filepath.Join(h.Dir, programs[name]); ; path = filepath.Dir(path) {
-		info, err := os.Stat(path)
-		if err != nil {
-			return fmt.Errorf("the program that %s is to run: %w (make install puts it below /usr/local)", name, err)
-		}
-		if problem := unsafe(path, info); problem != nil {
-			return fmt.Errorf("%w, and %s is to run it as root: install it as root's (make install)", problem, name)
-		}
-		if path == "/" {
-			return nil
+	for _, program := range programs[name] {
+		for path := filepath.Join(h.Dir, program); ; path = filepath.Dir(path) {
+			info, err := os.Stat(path)
+			if err != nil {
+				return fmt.Errorf("the program that %s is to run: %w (make install puts it below /usr/local)", name, err)
+			}
+			if problem := unsafe(path, info); problem != nil {
+				return fmt.Errorf("%w, and %s is to run it as root: install it as root's (make install)", problem, name)
+			}
+			if path == "/" {
+				break
+			}
 		}
 	}
+	return nil
 }
 
 // unsafe tells if others than root can change a file.

@@ -211,7 +211,7 @@ func TestInstallRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := host(t, "1.6.20")
 			if c.engine == "lxc" {
-				programs["lxc"] = "oci-hook"
+				programs["lxc"] = []string{"oci-hook"}
 				defer delete(programs, "lxc")
 			}
 			put(t, h.Root+c.path, c.text)
@@ -239,8 +239,10 @@ func TestInstallRefusesUnsafePrograms(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if p, err := h.Install("podman"); err == nil || !strings.Contains(err.Error(), "make install") {
-			t.Errorf("%s: got %v, %v", name, p, err)
+		for _, engine := range Names { // seccompgen-runc and the NRI plugin run the hook too
+			if p, err := h.Install(engine); err == nil || !strings.Contains(err.Error(), "make install") {
+				t.Errorf("%s, %s: got %v, %v", engine, name, p, err)
+			}
 		}
 		if err := os.RemoveAll(hook); err != nil {
 			t.Fatal(err)
