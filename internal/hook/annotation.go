@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -120,9 +121,14 @@ func containerName(annotations map[string]string) string {
 }
 
 // sandboxID returns the id of a container's pod, or "". It is the same for a container that the kubelet starts again,
-// which has a new id of its own.
+// which has a new id of its own. Each engine sets its own annotation over what a stranger wrote; where both are there, and
+// differ, one is a stranger's, who could add to another pod's recording.
 func sandboxID(annotations map[string]string) string {
-	return nameIn(annotations, 64, sandboxAnnotation, "io.kubernetes.cri.sandbox-id")
+	crio, containerd := nameIn(annotations, 64, sandboxAnnotation), nameIn(annotations, 64, "io.kubernetes.cri.sandbox-id")
+	if crio != "" && containerd != "" && crio != containerd {
+		return ""
+	}
+	return cmp.Or(crio, containerd)
 }
 
 func nameIn(annotations map[string]string, most int, keys ...string) string {

@@ -193,6 +193,7 @@ func TestNames(t *testing.T) {
 		{map[string]string{RecordAnnotation: "", by: "web", in: "POD"}, "web-POD"},
 		{map[string]string{RecordAnnotation: "shop", by: "web", in: "../POD"}, "shop-web-ID"},
 		{map[string]string{RecordAnnotation: "shop", in: "POD"}, "shop-ID"},
+		{map[string]string{RecordAnnotation: "shop", by: "web", in: "POD", sandboxAnnotation: "VICTIM"}, "shop-web-ID"},
 		{map[string]string{TraceAnnotation: "of:/a/web.json", containerNameAnnotation: "web", sandboxAnnotation: "POD"}, "web-web-POD"},
 		{map[string]string{RecordAnnotation: "shop", by: "../../web"}, "shop-ID"},
 		{map[string]string{TraceAnnotation: "of:/a/web.json"}, "web-ID"},
