@@ -202,7 +202,7 @@ func (h *Host) plan(name string, install bool) (*Plan, error) {
 
 // programs are what engines run, and what that runs.
 var programs = map[string][]string{
-	"podman": {"oci-hook"}, "crio": {"oci-hook"}, "docker": {"seccompgen-runc", "oci-hook"}, "containerd": {"oci-hook", "nri-plugin"},
+	"podman": {"oci-hook"}, "crio": {"oci-hook"}, "docker": {"seccompgen-runc", "oci-hook"}, "containerd": {"oci-hook"},
 }
 
 // check refuses programs that others than root can change: they run as root.
