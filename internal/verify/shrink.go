@@ -115,7 +115,7 @@ type shrinkState struct {
 	Deadline float64          `json:"deadline"`
 	Flaky    []string         `json:"flaky"`
 	Outcomes map[string]Trial `json:"outcomes"` // by candidate
-	Restored map[string]Trial `json:"restored"` // taken away at first, and needed now and then as it turned out
+	Restored map[string]Trial `json:"restored"` // by call and answer: taken away at first, and needed now and then as it turned out
 }
 
 // Shrink takes calls out of the profile as long as the tests do not notice, and proves that not one more can go. Calls that
@@ -327,6 +327,8 @@ type single struct {
 	errno uint
 }
 
+func (s single) String() string { return s.name + " " + profile.ErrnoName(s.errno) }
+
 // alone returns the calls that are left to take away one by one, with each of the answers.
 func alone(candidates []string, removed answers, answers ...uint) (all []single) {
 	for _, name := range candidates {
@@ -349,8 +351,8 @@ func questions(all []single, removed answers, runs, enough int) (qs []question) 
 	return qs
 }
 
-// certify tries every call that is left alone, in the place of the others, until none of them can go. Those that were
-// restored stay, and have more runs to show why.
+// certify tries every call that is left alone, in the place of the others, until none of them can go. One that was restored
+// does not go again with the same answer, and has more runs to show why.
 func (x *shrinker) certify(ctx context.Context, candidates []string, removed answers) ([]Needed, error) {
 	// What may go first: if it does, what was tried before has to be tried again.
 	todo := slices.Concat(alone(x.likely, removed, errnos...), alone(slices.DeleteFunc(slices.Clone(candidates), func(name string) bool { return slices.Contains(x.likely, name) }), removed, errnos...))
@@ -359,7 +361,7 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 	for len(todo) > 0 {
 		qs := questions(todo, removed, x.repeats(), 0)
 		for i := range qs {
-			if _, restored := x.state.Restored[todo[i].name]; restored {
+			if _, restored := x.state.Restored[todo[i].String()]; restored {
 				qs[i].runs, qs[i].enough = 2*x.confirmations(), 2
 			}
 		}
@@ -371,7 +373,7 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 		}
 		var last Trial
 		err := x.ask(ctx, qs, func(_ int, t Trial) bool {
-			joint, restored := x.state.Restored[todo[0].name]
+			joint, restored := x.state.Restored[todo[0].String()]
 			if restored && t.Failed == 0 {
 				t = joint
 			}
@@ -419,9 +421,10 @@ func (x *shrinker) confirmations() int { return max(x.o.Runs, x.so.Repeats, 10) 
 // away are to blame, and are restored.
 func (x *shrinker) settle(ctx context.Context, removed answers) ([]string, error) {
 	for {
-		for name := range x.state.Restored {
-			delete(removed, name)
-		}
+		maps.DeleteFunc(removed, func(name string, errno uint) bool {
+			_, back := x.state.Restored[single{name, errno}.String()]
+			return back
+		})
 		small := without(x.p, removed)
 		if err := Check(small); err != nil {
 			return nil, err
@@ -517,7 +520,8 @@ func (x *shrinker) blame(ctx context.Context, good, bad []map[deniedCall]bool, r
 	}
 	culprits := map[string]Trial{}
 	for _, name := range guilty {
-		culprits[name] = Trial{Errno: profile.ErrnoName(removed[name]), Failed: len(bad), Of: len(good) + len(bad), What: what}
+		answer := single{name, removed[name]}
+		culprits[answer.String()] = Trial{Errno: profile.ErrnoName(answer.errno), Failed: len(bad), Of: len(good) + len(bad), What: what}
 	}
 	return culprits, nil
 }

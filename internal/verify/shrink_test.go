@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -242,13 +243,23 @@ func TestSettle(t *testing.T) {
 			removed[call] = 1
 		}
 		denied, err := x.settle(t.Context(), removed)
-		if err != nil || !slices.Equal(slices.Sorted(maps.Keys(x.state.Restored)), c.restored) {
+		var restored []string
+		for answer := range x.state.Restored {
+			call, ok := strings.CutSuffix(answer, " EPERM")
+			if !ok {
+				t.Errorf("%s: restored %s", name, answer)
+			}
+			restored = append(restored, call)
+		}
+		slices.Sort(restored)
+		if err != nil || !slices.Equal(restored, c.restored) {
 			t.Errorf("%s: restored %+v, %v", name, x.state.Restored, err)
 		}
 		if want := slices.DeleteFunc(slices.Clone(calls), func(call string) bool { return slices.Contains(c.restored, call) }); !slices.Equal(denied, want) {
 			t.Errorf("%s: denied %v, want %v", name, denied, want)
 		}
-		for call, trial := range x.state.Restored {
+		for answer, trial := range x.state.Restored {
+			call := strings.TrimSuffix(answer, " EPERM")
 			if trial.What != c.what || trial.Failed == 0 || trial.Of < 10 || trial.Errno != "EPERM" {
 				t.Errorf("%s: %s: %+v", name, call, trial)
 			}
@@ -269,5 +280,34 @@ func TestSettle(t *testing.T) {
 	x := w.shrinker(t, filepath.Join(t.TempDir(), "state.json"), 1, "getpid")
 	if _, err := x.settle(t.Context(), answers{}); !errors.Is(err, ErrUnstable) {
 		t.Errorf("where nothing is to blame: %v", err)
+	}
+}
+
+// What was seen with one answer proves nothing about the other: a call that was restored may still go with that.
+func TestRestoredAnswer(t *testing.T) {
+	for _, other := range []bool{true, false} { // whether the call can do without, after ENOSYS
+		w := &world{needs: func(_ int, v func(string) string) bool { return other || v("read") != "ENOSYS" }}
+		x := w.shrinker(t, filepath.Join(t.TempDir(), "state.json"), 1, "read")
+		joint := Trial{Errno: "EPERM", Failed: 1, Of: 10, What: "seen with others"}
+		x.state.Restored["read EPERM"] = joint
+		removed := answers{"read": uint(unix.EPERM)}
+		if _, err := x.settle(t.Context(), removed); err != nil || len(removed) > 0 {
+			t.Fatalf("not restored: %v, %v", removed, err)
+		}
+		needed, err := x.certify(t.Context(), []string{"read"}, removed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other && (len(needed) > 0 || removed["read"] != uint(unix.ENOSYS)) {
+			t.Errorf("needed %+v, removed %v", needed, removed)
+		}
+		if !other && (len(needed) != 1 || needed[0].Trials[0] != joint || needed[0].Trials[1] != (Trial{"ENOSYS", 3, 3, "TestIt says fail"})) {
+			t.Errorf("needed %+v, removed %v", needed, removed)
+		}
+		if x.state.Restored["read ENOSYS"] = joint; other { // and not again, once it is restored with both
+			if _, err := x.settle(t.Context(), removed); err != nil || len(removed) > 0 {
+				t.Errorf("not restored: %v, %v", removed, err)
+			}
+		}
 	}
 }
