@@ -19,6 +19,7 @@ import (
 // recorded here too, and runs under that profile with no denial.
 func TestPredicted386(t *testing.T) {
 	needRoot(t)
+	lab.NeedCompat(t)
 	lab.NeedTool(t, "runc")
 	dir, files := module(t, "tiny_test.go", goOracle), t.TempDir()
 	amd64, i386, built := filepath.Join(files, "amd64.json"), filepath.Join(files, "386.json"), filepath.Join(files, "profile.json")

@@ -192,10 +192,10 @@ func TestBrokenTest(t *testing.T) {
 	}
 }
 
-// Test386: the calls of a 32-bit program are recorded, named, allowed and denied as such. It runs where the kernel runs
-// i386 programs.
+// Test386: the calls of a 32-bit program are recorded, named, allowed and denied as such.
 func Test386(t *testing.T) {
 	needRoot(t)
+	lab.NeedCompat(t)
 	t.Parallel()
 	dir, env := module(t, "tiny_test.go", tiny), []string{"GOARCH=386", "CGO_ENABLED=0"}
 	files := t.TempDir()
