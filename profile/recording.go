@@ -106,7 +106,12 @@ type Denied struct {
 	Count  uint64    `json:"count"`
 	Args   [6]uint64 `json:"args"`  // raw registers
 	Order  int       `json:"order"` // 1 for the container's first kind of denial, 2 for the next
+	// Own says that the container's filter cannot have done it, and that the task had filters of its own.
+	Own bool `json:"own,omitempty"`
 }
+
+// Refused reports whether the container's filter refused the call.
+func (s Syscall) Refused() bool { return s.Denied != nil && !s.Denied.Own }
 
 // Caller is who made the call first.
 type Caller struct {
@@ -296,7 +301,7 @@ func writeJSON(to io.Writer, v any) error {
 func (s Syscall) key() string {
 	denied := ""
 	if s.Denied != nil {
-		denied = fmt.Sprintf("%s %05d", s.Denied.Action, s.Denied.Errno)
+		denied = fmt.Sprintf("%s %05d %t", s.Denied.Action, s.Denied.Errno, s.Denied.Own)
 	}
 	return fmt.Sprintf("%d %d %010d %s", slices.Index(Phases(), s.Phase), abiOrder(s.ABI), s.Nr, denied)
 }
@@ -445,6 +450,9 @@ func (r *Recording) Incomplete() error {
 	return fmt.Errorf("%w: %s", ErrIncomplete, strings.Join(why, "; "))
 }
 
+// Unsure reports whether calls that look denied may be calls whose beginning was not seen.
+func (r *Recording) Unsure() bool { return r.Dropped[DropMissed] > 0 || r.Dropped[DropEntry] > 0 }
+
 // The reasons for which evidence can be missing, keys of Recording.Dropped.
 const (
 	DropFork       = "fork"
@@ -452,6 +460,8 @@ const (
 	DropCaller     = "caller"
 	DropUnknown    = "unknown"
 	DropDenial     = "denial"
+	DropMissed     = "missed"
+	DropEntry      = "entry"
 	DropUnfiltered = "unfiltered"
 	DropAlive      = "alive"
 	DropJoin       = "join"
@@ -467,6 +477,8 @@ var dropTexts = map[string]string{
 	DropCaller:     "first callers that there was no room to keep",
 	DropUnknown:    "unknown numbers that there was no room to keep",
 	DropDenial:     "denials that there was no room to keep",
+	DropMissed:     "calls, forks or exits that the kernel may not have shown to the recorder, whose programs it had preempted",
+	DropEntry:      "calls that were seen to end, and not to begin",
 	DropUnfiltered: "workloads executed without the filter that their configuration has",
 	DropAlive:      "tasks of the container that lived on after its end",
 	DropJoin:       "processes that joined a mount namespace which recorded containers share",

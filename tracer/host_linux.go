@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
@@ -45,11 +49,13 @@ func isBPFFS() (bool, error) {
 // lockFile is root's alone: what others can open they can lock, and hooks would wait for them.
 const lockFile = "/run/seccompgen.lock"
 
+var errNotRoot = fmt.Errorf("%w: eBPF needs root, run this as root", ErrUnsupported)
+
 // lock serialises all processes that mount bpffs or change the pins, and makes sure that it is mounted. The kernel lets
 // go of it when its holder dies.
 func lock() (*os.File, error) {
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: eBPF needs root, run this as root", ErrUnsupported)
+		return nil, errNotRoot
 	}
 	f, err := os.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -115,6 +121,58 @@ func requireHost() error {
 		return fmt.Errorf("%w: this process is in a pid namespace of its own (%s): run it on the host or with --pid=host", ErrUnsupported, ns)
 	}
 	return nil
+}
+
+// preemptible reports whether this kernel may preempt programs on raw tracepoints. From Linux 6.19 on tracepoints are
+// guarded by SRCU, without preemption being disabled (include/linux/tracepoint.h); perf events still disable it
+// (include/trace/perf.h). Where a kernel is otherwise than its version says, the misses tell.
+var preemptible = sync.OnceValue(func() bool {
+	major, minor := kernelVersion(kernel())
+	return major > 6 || major == 6 && minor >= 19
+})
+
+func kernelVersion(release string) (major, minor int) {
+	// What does not begin with a version counts as 0.0, an old one.
+	_, _ = fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return major, minor
+}
+
+// needs are what the programs use that kernels before the minimum lack.
+var needs = []struct {
+	what string
+	have func() error
+}{
+	{"task storage in tracing programs (Linux 5.11)", func() error { return features.HaveProgramHelper(ebpf.Tracing, asm.FnTaskStorageGet) }},
+	{"bpf_task_pt_regs (Linux 5.15)", func() error { return features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskPtRegs) }},
+}
+
+// requireKernel refuses kernels that lack what the programs use.
+func requireKernel() error {
+	for _, n := range needs {
+		if errors.Is(n.have(), ebpf.ErrNotSupported) {
+			return fmt.Errorf("%w: kernel %s has no %s: use Linux 5.15 or newer", ErrUnsupported, kernel(), n.what)
+		}
+	}
+	return nil
+}
+
+// unsupported explains why the kernel did not take the programs.
+func unsupported(err error) error {
+	if kernel := requireKernel(); kernel != nil {
+		return kernel
+	}
+	return fmt.Errorf("%w: load the BPF programs: %w", ErrUnsupported, err)
+}
+
+// Check reports as an error what keeps this host from recording, if anything does.
+func Check() error {
+	if os.Geteuid() != 0 {
+		return errNotRoot
+	}
+	if err := requireHost(); err != nil {
+		return err
+	}
+	return requireKernel()
 }
 
 // mountNS returns the inode number of a process's mount namespace.

@@ -45,7 +45,7 @@ type recorderCall struct {
 	Phase   uint8
 	Abi     uint8
 	Outcome uint8
-	Pad     uint8
+	Own     uint8
 	Err     uint32
 }
 
@@ -107,7 +107,7 @@ const (
 
 type recorderMark struct {
 	_       structs.HostLayout
-	Stack   uint64
+	Token   uint64
 	Members uint32
 	Slot    uint32
 	Gen     uint32
@@ -117,16 +117,16 @@ type recorderMark struct {
 }
 
 type recorderMember struct {
-	_      structs.HostLayout
-	Base   uint64
-	Mnt    uint64
-	Slot   uint32
-	Gen    uint32
-	State  uint8
-	Phase  uint8
-	Init   uint8
-	InCall uint8
-	_      [4]byte
+	_       structs.HostLayout
+	Base    uint64
+	Mnt     uint64
+	Slot    uint32
+	Gen     uint32
+	State   uint8
+	Phase   uint8
+	Init    uint8
+	InCall  uint8
+	Filters uint32
 }
 
 type recorderMeta struct {
@@ -187,33 +187,39 @@ type recorderTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	recorderMapArms              = "arms"
-	recorderMapDenials           = "denials"
-	recorderMapFirsts            = "firsts"
-	recorderMapJoins             = "joins"
-	recorderMapMarks             = "marks"
-	recorderMapMembers           = "members"
-	recorderMapMetas             = "metas"
-	recorderMapSlots             = "slots"
-	recorderMapTuples            = "tuples"
-	recorderMapUnknown           = "unknown"
-	recorderProgSchedProcessExec = "sched_process_exec"
-	recorderProgSchedProcessExit = "sched_process_exit"
-	recorderProgSchedProcessFork = "sched_process_fork"
-	recorderProgSysEnter         = "sys_enter"
-	recorderProgSysExit          = "sys_exit"
-	recorderVarArmed             = "armed"
-	recorderVarDisarmed          = "disarmed"
-	recorderVarNamed             = "named"
-	recorderVarRuleOf            = "rule_of"
-	recorderVarRules             = "rules"
-	recorderVarUnusedAbi         = "unused_abi"
-	recorderVarUnusedBoundary    = "unused_boundary"
-	recorderVarUnusedDrop        = "unused_drop"
-	recorderVarUnusedLimits      = "unused_limits"
-	recorderVarUnusedOutcome     = "unused_outcome"
-	recorderVarUnusedPhase       = "unused_phase"
-	recorderVarUnusedSlotFlag    = "unused_slot_flag"
+	recorderMapArms                  = "arms"
+	recorderMapDenials               = "denials"
+	recorderMapFirsts                = "firsts"
+	recorderMapJoins                 = "joins"
+	recorderMapMarks                 = "marks"
+	recorderMapMembers               = "members"
+	recorderMapMetas                 = "metas"
+	recorderMapSlots                 = "slots"
+	recorderMapTuples                = "tuples"
+	recorderMapUnknown               = "unknown"
+	recorderProgPerfSchedProcessExec = "perf_sched_process_exec"
+	recorderProgPerfSchedProcessExit = "perf_sched_process_exit"
+	recorderProgPerfSysEnter         = "perf_sys_enter"
+	recorderProgPerfSysExit          = "perf_sys_exit"
+	recorderProgSchedProcessExec     = "sched_process_exec"
+	recorderProgSchedProcessExit     = "sched_process_exit"
+	recorderProgSchedProcessFork     = "sched_process_fork"
+	recorderProgSysEnter             = "sys_enter"
+	recorderProgSysExit              = "sys_exit"
+	recorderProgTaskNewtask          = "task_newtask"
+	recorderVarArmed                 = "armed"
+	recorderVarByPerf                = "by_perf"
+	recorderVarDisarmed              = "disarmed"
+	recorderVarNamed                 = "named"
+	recorderVarRuleOf                = "rule_of"
+	recorderVarRules                 = "rules"
+	recorderVarUnusedAbi             = "unused_abi"
+	recorderVarUnusedBoundary        = "unused_boundary"
+	recorderVarUnusedDrop            = "unused_drop"
+	recorderVarUnusedLimits          = "unused_limits"
+	recorderVarUnusedOutcome         = "unused_outcome"
+	recorderVarUnusedPhase           = "unused_phase"
+	recorderVarUnusedSlotFlag        = "unused_slot_flag"
 )
 
 // loadRecorder returns the embedded CollectionSpec for recorder.
@@ -258,11 +264,16 @@ type recorderSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type recorderProgramSpecs struct {
-	SchedProcessExec *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
-	SchedProcessExit *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
-	SchedProcessFork *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
-	SysEnter         *ebpf.ProgramSpec `ebpf:"sys_enter"`
-	SysExit          *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	PerfSchedProcessExec *ebpf.ProgramSpec `ebpf:"perf_sched_process_exec"`
+	PerfSchedProcessExit *ebpf.ProgramSpec `ebpf:"perf_sched_process_exit"`
+	PerfSysEnter         *ebpf.ProgramSpec `ebpf:"perf_sys_enter"`
+	PerfSysExit          *ebpf.ProgramSpec `ebpf:"perf_sys_exit"`
+	SchedProcessExec     *ebpf.ProgramSpec `ebpf:"sched_process_exec"`
+	SchedProcessExit     *ebpf.ProgramSpec `ebpf:"sched_process_exit"`
+	SchedProcessFork     *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
+	SysEnter             *ebpf.ProgramSpec `ebpf:"sys_enter"`
+	SysExit              *ebpf.ProgramSpec `ebpf:"sys_exit"`
+	TaskNewtask          *ebpf.ProgramSpec `ebpf:"task_newtask"`
 }
 
 // recorderMapSpecs contains maps before they are loaded into the kernel.
@@ -286,6 +297,7 @@ type recorderMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type recorderVariableSpecs struct {
 	Armed          *ebpf.VariableSpec `ebpf:"armed"`
+	ByPerf         *ebpf.VariableSpec `ebpf:"by_perf"`
 	Disarmed       *ebpf.VariableSpec `ebpf:"disarmed"`
 	Named          *ebpf.VariableSpec `ebpf:"named"`
 	RuleOf         *ebpf.VariableSpec `ebpf:"rule_of"`
@@ -351,6 +363,7 @@ func (m *recorderMaps) Close() error {
 // It can be passed to loadRecorderObjects or ebpf.CollectionSpec.LoadAndAssign.
 type recorderVariables struct {
 	Armed          *ebpf.Variable `ebpf:"armed"`
+	ByPerf         *ebpf.Variable `ebpf:"by_perf"`
 	Disarmed       *ebpf.Variable `ebpf:"disarmed"`
 	Named          *ebpf.Variable `ebpf:"named"`
 	RuleOf         *ebpf.Variable `ebpf:"rule_of"`
@@ -368,20 +381,30 @@ type recorderVariables struct {
 //
 // It can be passed to loadRecorderObjects or ebpf.CollectionSpec.LoadAndAssign.
 type recorderPrograms struct {
-	SchedProcessExec *ebpf.Program `ebpf:"sched_process_exec"`
-	SchedProcessExit *ebpf.Program `ebpf:"sched_process_exit"`
-	SchedProcessFork *ebpf.Program `ebpf:"sched_process_fork"`
-	SysEnter         *ebpf.Program `ebpf:"sys_enter"`
-	SysExit          *ebpf.Program `ebpf:"sys_exit"`
+	PerfSchedProcessExec *ebpf.Program `ebpf:"perf_sched_process_exec"`
+	PerfSchedProcessExit *ebpf.Program `ebpf:"perf_sched_process_exit"`
+	PerfSysEnter         *ebpf.Program `ebpf:"perf_sys_enter"`
+	PerfSysExit          *ebpf.Program `ebpf:"perf_sys_exit"`
+	SchedProcessExec     *ebpf.Program `ebpf:"sched_process_exec"`
+	SchedProcessExit     *ebpf.Program `ebpf:"sched_process_exit"`
+	SchedProcessFork     *ebpf.Program `ebpf:"sched_process_fork"`
+	SysEnter             *ebpf.Program `ebpf:"sys_enter"`
+	SysExit              *ebpf.Program `ebpf:"sys_exit"`
+	TaskNewtask          *ebpf.Program `ebpf:"task_newtask"`
 }
 
 func (p *recorderPrograms) Close() error {
 	return _RecorderClose(
+		p.PerfSchedProcessExec,
+		p.PerfSchedProcessExit,
+		p.PerfSysEnter,
+		p.PerfSysExit,
 		p.SchedProcessExec,
 		p.SchedProcessExit,
 		p.SchedProcessFork,
 		p.SysEnter,
 		p.SysExit,
+		p.TaskNewtask,
 	)
 }
 

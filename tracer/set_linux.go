@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -52,12 +52,64 @@ func (s *set) Close() {
 	}
 }
 
-// The pins beside the maps'.
-const (
-	halfMade       = "_new" // ends the name of a set that is being made or taken away
-	pinSysExit     = "prog_sys_exit"
-	pinSysExitLink = "link_sys_exit"
-)
+// halfMade ends the name of a set that is being made or taken away.
+const halfMade = "_new"
+
+// hook is where a program is attached. Its pins are called after the tracepoint.
+type hook struct {
+	program string // in the object
+	event   string // the tracepoint
+	group   string // that its perf event belongs to; "" for a raw tracepoint
+}
+
+func (h hook) pin(dir, kind string) string { return filepath.Join(dir, kind+"_"+h.event) }
+
+// sysExit is the event that is attached only where denials are wanted.
+const sysExit = "sys_exit"
+
+// hooks returns what a set consists of, in the order in which it is attached: a child must be a member before its first
+// call, so forks come before entries.
+func hooks(byPerf bool) []hook {
+	if byPerf {
+		return []hook{
+			{"sched_process_fork", "sched_process_fork", ""},
+			{"task_newtask", "task_newtask", ""},
+			{"perf_sched_process_exec", "sched_process_exec", "sched"},
+			{"perf_sched_process_exit", "sched_process_exit", "sched"},
+			{"perf_sys_exit", sysExit, "raw_syscalls"},
+			{"perf_sys_enter", "sys_enter", "raw_syscalls"},
+		}
+	}
+	return []hook{
+		{"sched_process_fork", "sched_process_fork", ""},
+		{"sched_process_exec", "sched_process_exec", ""},
+		{"sched_process_exit", "sched_process_exit", ""},
+		{"sys_exit", sysExit, ""},
+		{"sys_enter", "sys_enter", ""},
+	}
+}
+
+// attach attaches a program and pins the link.
+func (h hook) attach(p *ebpf.Program, dir string) error {
+	var l link.Link
+	var err error
+	switch {
+	case h.group != "":
+		l, err = attachPerf(h.group, h.event, p)
+	case p.Type() == ebpf.RawTracepoint:
+		l, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: h.event, Program: p})
+	default:
+		l, err = link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
+	}
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", h.program, err)
+	}
+	defer l.Close()
+	if err := l.Pin(h.pin(dir, "link")); err != nil {
+		return fmt.Errorf("pin the link of %s: %w", h.program, err)
+	}
+	return nil
+}
 
 // open returns the set that is pinned, or fs.ErrNotExist.
 func open() (*set, error) {
@@ -88,18 +140,23 @@ func load() (*set, error) {
 	if err := errors.Join(spec.Variables[recorderVarRuleOf].Set(ruleOf), spec.Variables[recorderVarRules].Set(rules)); err != nil {
 		return nil, fmt.Errorf("set the rules for arguments: %w", err)
 	}
-	objects := struct {
-		set
-		Fork  *ebpf.Program `ebpf:"sched_process_fork"`
-		Exec  *ebpf.Program `ebpf:"sched_process_exec"`
-		Exit  *ebpf.Program `ebpf:"sched_process_exit"`
-		Enter *ebpf.Program `ebpf:"sys_enter"`
-		Leave *ebpf.Program `ebpf:"sys_exit"`
-	}{}
-	if err := spec.LoadAndAssign(&objects, nil); err != nil {
-		return nil, fmt.Errorf("%w: load the BPF programs: %w", ErrUnsupported, err)
+	if err := spec.Variables[recorderVarByPerf].Set(preemptible()); err != nil {
+		return nil, fmt.Errorf("set how programs are called: %w", err)
 	}
-	// Whatever a killed process left half made goes; a whole set would have been opened.
+	all := hooks(preemptible())
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool {
+		return !slices.ContainsFunc(all, func(h hook) bool { return h.program == name })
+	})
+	objects, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, unsupported(err)
+	}
+	defer objects.Close()
+	s := new(set)
+	if err := objects.Assign(s); err != nil {
+		return nil, fmt.Errorf("find the recorder's maps: %w", err)
+	}
+	// Remove what a killed process left half-made. A complete set would have been opened above.
 	if err := removePins(pinDir); err != nil {
 		return nil, err
 	}
@@ -107,61 +164,86 @@ func load() (*set, error) {
 	if err := os.MkdirAll(tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("make the pin directory: %w", err)
 	}
-	for name, m := range objects.maps() {
+	for name, m := range s.maps() {
 		if err := (*m).Pin(filepath.Join(tmp, name)); err != nil {
 			return nil, fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	if err := objects.Leave.Pin(filepath.Join(tmp, pinSysExit)); err != nil {
-		return nil, fmt.Errorf("pin program sys_exit: %w", err)
-	}
-	objects.Leave.Close()
-	// Forks before entries: a child must be a member before its first call.
-	for i, p := range []*ebpf.Program{objects.Fork, objects.Exec, objects.Exit} {
-		l, err := link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
-		if err := keep(l, err, filepath.Join(tmp, "link_"+strconv.Itoa(i))); err != nil {
+	for _, h := range all {
+		p := objects.Programs[h.program]
+		if err := p.Pin(h.pin(tmp, "prog")); err != nil {
+			return nil, fmt.Errorf("pin program %s: %w", h.program, err)
+		}
+		if h.event == sysExit {
+			continue
+		}
+		if err := h.attach(p, tmp); err != nil {
 			return nil, err
 		}
-		p.Close()
 	}
-	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sys_enter", Program: objects.Enter})
-	if err := keep(l, err, filepath.Join(tmp, "link_sys_enter")); err != nil {
-		return nil, err
-	}
-	objects.Enter.Close()
 	if err := os.Rename(tmp, pinDir); err != nil {
 		return nil, fmt.Errorf("name the pin directory: %w", err)
 	}
-	return &objects.set, nil
-}
-
-// keep pins the link of a program that was attached.
-func keep(l link.Link, err error, pin string) error {
-	if err != nil {
-		return fmt.Errorf("attach %s: %w", filepath.Base(pin), err)
-	}
-	defer l.Close()
-	if err := l.Pin(pin); err != nil {
-		return fmt.Errorf("pin %s: %w", filepath.Base(pin), err)
-	}
-	return nil
+	return s, nil
 }
 
 // watchExits attaches sys_exit, once for all recordings that want denials. It stays until the set goes: a link goes
 // some time after its last holder has let go of it, and of two sys_exit programs at one exit the second would see an exit
 // without an entry.
 func (s *set) watchExits() error {
-	pin := filepath.Join(pinDir, pinSysExitLink)
-	if _, err := os.Stat(pin); err == nil {
-		return nil
+	for _, h := range hooks(preemptible()) {
+		if h.event != sysExit {
+			continue
+		}
+		if _, err := os.Stat(h.pin(pinDir, "link")); err == nil {
+			return nil
+		}
+		p, err := ebpf.LoadPinnedProgram(h.pin(pinDir, "prog"), nil)
+		if err != nil {
+			return fmt.Errorf("open pinned program %s: %w", h.program, err)
+		}
+		defer p.Close()
+		return h.attach(p, pinDir)
 	}
-	p, err := ebpf.LoadPinnedProgram(filepath.Join(pinDir, pinSysExit), nil)
-	if err != nil {
-		return fmt.Errorf("open pinned program sys_exit: %w", err)
+	return nil
+}
+
+// misses returns how often the kernel skipped each program so far, by event: it does not run a program for a task while
+// another task on that CPU has been preempted inside it.
+func misses() (map[string]uint64, error) {
+	all := map[string]uint64{}
+	for _, h := range hooks(preemptible()) {
+		p, err := ebpf.LoadPinnedProgram(h.pin(pinDir, "prog"), nil)
+		if err != nil {
+			return nil, fmt.Errorf("open pinned program %s: %w", h.program, err)
+		}
+		stats, err := p.Stats()
+		p.Close()
+		if err != nil {
+			return nil, fmt.Errorf("read the statistics of program %s: %w", h.program, err)
+		}
+		all[h.event] = stats.RecursionMisses
 	}
-	defer p.Close()
-	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sys_exit", Program: p})
-	return keep(l, err, pin)
+	return all, nil
+}
+
+// lost returns how many events of a recording the recorder may not have seen, of the misses since it began.
+func lost(before, now map[string]uint64, denials bool) (n uint64) {
+	grown := map[string]uint64{}
+	for event := range now {
+		grown[event] = now[event] - before[event]
+	}
+	if forks, both := grown["task_newtask"]; both { // a fork is lost only where both were skipped
+		grown["sched_process_fork"] = min(grown["sched_process_fork"], forks)
+		delete(grown, "task_newtask")
+	}
+	if !denials { // and then an exit says nothing
+		delete(grown, sysExit)
+	}
+	for _, missed := range grown {
+		n += missed
+	}
+	return n
 }
 
 // tidy takes the set away when no recording needs it any more. The caller holds the lock.

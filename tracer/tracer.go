@@ -36,6 +36,8 @@ type Options struct {
 	// Init says that the container's first program is an init, and that the workload is what its child executes. The
 	// init's own calls count as the runtime's.
 	Init bool `json:"init,omitempty"`
+	// Refusals are those of the container's filter. Other denials are another filter's, or none; nil takes all for its own.
+	Refusals []profile.Refusal `json:"refusals,omitempty"`
 	// Output is where the hook writes the recording; kept for the user who collects it by hand.
 	Output string `json:"output,omitempty"`
 	// Hook is what the hook notes for whoever collects in its place.
@@ -63,7 +65,7 @@ type Status struct {
 	Boundary profile.Boundary
 	Calls    int    // distinct (phase, ABI, number) so far
 	Alive    uint64 // recorded tasks that live
-	Denied   int    // distinct denials so far
+	Denied   int    // distinct denials so far, also those by filters of the workload's own
 	Options  Options
 }
 

@@ -31,6 +31,8 @@ type meta struct {
 	Gen     uint32  `json:"gen"`
 	Mount   uint32  `json:"mount,omitempty"` // inode of the mount namespace; 0 if it is the host's
 	Options Options `json:"options"`
+	// Misses are those of the programs before the recording began, see misses.
+	Misses map[string]uint64 `json:"misses"`
 }
 
 // owns tells which keys belong to the recording in a slot.
@@ -138,6 +140,15 @@ func free(metas map[uint32]meta) (uint32, error) {
 }
 
 func (s *set) start(slot uint32, m meta) error {
+	if m.Options.Denials {
+		if err := s.watchExits(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if m.Misses, err = misses(); err != nil {
+		return err
+	}
 	text, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode what slot %d keeps: %w", slot, err)
@@ -159,9 +170,6 @@ func (s *set) start(slot uint32, m meta) error {
 	}
 	if m.Options.Denials {
 		flags |= uint32(recorderSlotFlagSLOT_DENIALS)
-		if err := s.watchExits(); err != nil {
-			return err
-		}
 	}
 	if err := s.Slots.Put(slot, &recorderSlot{Gen: m.Gen, Flags: flags}); err != nil {
 		return fmt.Errorf("open slot %d: %w", slot, err)
@@ -476,6 +484,11 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	for why, n := range state.Dropped {
 		r.Drop(drops[why], n)
 	}
+	now, err := misses()
+	if err != nil {
+		return nil, err
+	}
+	r.Drop(profile.DropMissed, lost(m.Misses, now, m.Options.Denials))
 	r.Drop(profile.DropAlive, state.Alive)
 	if state.Execs == 0 {
 		r.Drop(profile.DropNotStarted, 1)
@@ -523,8 +536,14 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	slices.SortFunc(keys, func(a, b recorderCall) int { return cmp.Compare(denials[a].First.Time, denials[b].First.Time) })
 	for i, key := range keys {
 		d := denials[key]
+		answer := profile.Refusal{Action: outcomes[key.Outcome], Errno: key.Err}
+		theirs := m.Options.Refusals != nil && !slices.Contains(m.Options.Refusals, answer)
+		if theirs && key.Own == 0 {
+			r.Drop(profile.DropEntry, d.Count)
+			continue
+		}
 		c := call(int(key.Phase), int(key.Abi), key.Nr)
-		c.Denied = &profile.Denied{Action: outcomes[key.Outcome], Errno: key.Err, Count: d.Count, Args: d.Args, Order: i + 1}
+		c.Denied = &profile.Denied{Action: answer.Action, Errno: answer.Errno, Count: d.Count, Args: d.Args, Order: i + 1, Own: theirs}
 		c.Callers = []profile.Caller{caller(d.First)}
 		r.Syscalls = append(r.Syscalls, c)
 	}

@@ -12,6 +12,9 @@ import (
 
 var errOther = fmt.Errorf("%w: recording needs Linux on amd64 or arm64, this is %s on %s", ErrUnsupported, runtime.GOOS, runtime.GOARCH)
 
+// Check returns [ErrUnsupported].
+func Check() error { return errOther }
+
 // Start returns [ErrUnsupported].
 func Start(string, int, Options) error { return errOther }
 

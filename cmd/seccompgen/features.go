@@ -14,6 +14,7 @@ import (
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/tracer"
 )
 
 func featuresCommand() *cli.Command {
@@ -36,11 +37,15 @@ func featuresCommand() *cli.Command {
 					runtimes = append(runtimes, r.Runtime)
 				}
 			}
+			recorder := "can record"
+			if err := tracer.Check(); err != nil {
+				recorder = err.Error()
+			}
 			e := json.NewEncoder(c.App.Writer)
 			e.SetIndent("", "  ")
 			return e.Encode(map[string]any{
 				"version": version(), "go": runtime.Version(), "arch": runtime.GOARCH, "kernel": unix.ByteSliceToString(u.Release[:]),
-				"libseccomp": scmp.Version(), "seccomp": verify.Enabled, "btf": btf == nil, "root": os.Geteuid() == 0,
+				"libseccomp": scmp.Version(), "seccomp": verify.Enabled, "btf": btf == nil, "root": os.Geteuid() == 0, "recorder": recorder,
 				"abis": profile.ABIs(), "runtimes": runtimes, "recordingVersion": profile.RecordingVersion,
 			})
 		},

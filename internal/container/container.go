@@ -265,7 +265,7 @@ func watchDenials(ctx context.Context, id string, after time.Duration) <-chan st
 			case <-tick.C:
 			}
 			r, err := tracer.Peek(id)
-			if err == nil && slices.ContainsFunc(r.Syscalls, func(c profile.Syscall) bool { return c.Denied != nil }) {
+			if err == nil && slices.ContainsFunc(r.Syscalls, profile.Syscall.Refused) {
 				time.AfterFunc(after, func() { close(over) })
 				return
 			}

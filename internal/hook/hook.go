@@ -337,13 +337,18 @@ func (o *options) start(s *specs.State, t *target) error {
 		return fmt.Errorf("note what was asked for: %w", err)
 	}
 	filter := spec.Linux != nil && spec.Linux.Seccomp != nil
+	var refusals []profile.Refusal
+	if filter {
+		refusals = profile.Refusals(spec.Linux.Seccomp)
+	}
 	err = o.recorder.Start(s.ID, s.Pid, tracer.Options{
-		Denials: o.denials || filter && refuses(spec.Linux.Seccomp),
-		Filter:  filter,
-		Init:    o.init,
-		Output:  o.outputOf(t),
-		Hook:    note,
-		Header:  header,
+		Refusals: refusals,
+		Denials:  o.denials || filter && refuses(spec.Linux.Seccomp),
+		Filter:   filter,
+		Init:     o.init,
+		Output:   o.outputOf(t),
+		Hook:     note,
+		Header:   header,
 	})
 	if errors.Is(err, rootless.ErrNoService) {
 		return fmt.Errorf("bpf() is refused in a user namespace, and %w: root can start one (seccompgen serve), or run the engine as root", err)

@@ -154,6 +154,8 @@ func refused(p *specs.LinuxSeccomp, rec *profile.Recording, round int) []profile
 			m.Reason.Caller = c.Callers[0].String()
 		}
 		switch {
+		case c.Denied != nil && (c.Denied.Own || rec.Unsure()):
+			continue
 		case c.Denied != nil:
 			m.Args = c.Denied.Args
 			m.Reason.Text = fmt.Sprintf("denied in round %d (%s phase), %s", round, c.Phase, outcome(c.Denied.Action, c.Denied.Errno))

@@ -436,7 +436,7 @@ func (x *shrinker) settle(ctx context.Context, removed answers) ([]string, error
 		}, func(_ int, rec *profile.Recording) bool {
 			of := map[deniedCall]bool{}
 			for _, c := range rec.Syscalls {
-				if c.Denied != nil {
+				if c.Refused() {
 					of[deniedCall{c.Name, c.Phase}] = true
 				}
 			}

@@ -46,7 +46,8 @@ type Report struct {
 	Reason  string   `json:"reason"`
 	Runs    []Run    `json:"runs"`
 	Denials []Denial `json:"denials"`
-	Tests   []Test   `json:"tests"` // those whose result differs
+	Own     []Denial `json:"own,omitempty"` // what filters refused that the workload installed for itself
+	Tests   []Test   `json:"tests"`         // those whose result differs
 	Profile struct {
 		Allowed       int `json:"allowed"`
 		DockerDefault int `json:"dockerDefault"` // what Docker's default profile allows on the same ABIs
@@ -289,7 +290,7 @@ func (r *Report) add(run int, rec, baseline *profile.Recording) {
 		Runtime: rec.Runtime, NoNewPrivileges: rec.NoNewPrivileges, Varied: rec.Runs[0].Varied, Exit: rec.Runs[0].Exit, Seconds: rec.Runs[0].Seconds,
 	})
 	for _, c := range rec.Syscalls {
-		if c.Denied == nil {
+		if c.Denied == nil || rec.Unsure() {
 			continue
 		}
 		d := Denial{
@@ -299,6 +300,10 @@ func (r *Report) add(run int, rec, baseline *profile.Recording) {
 		if len(c.Callers) > 0 {
 			who := c.Callers[0]
 			d.Process, d.Caller, d.Test, d.Stack = who.Comm, who.Function(), who.Test, who.Stack
+		}
+		if c.Denied.Own {
+			r.Own = append(r.Own, d)
+			continue
 		}
 		r.Denials = append(r.Denials, d)
 	}
@@ -325,6 +330,9 @@ func (r *Report) judge(rec, baseline *profile.Recording) Verdict {
 	denial := slices.IndexFunc(r.Denials, func(d Denial) bool { return d.Run == len(r.Runs) })
 	test := slices.IndexFunc(r.Tests, func(t Test) bool { return t.Run == len(r.Runs) })
 	switch {
+	case rec.Unsure():
+		r.Reason = rec.Incomplete().Error()
+		return Inconclusive
 	case denial >= 0:
 		d := r.Denials[denial]
 		r.Reason = fmt.Sprintf("%s was denied", cmp.Or(d.Name, fmt.Sprintf("call number %d", d.Nr)))
@@ -375,7 +383,7 @@ func (r *Report) excuse(ctx context.Context, s *container.Session, run int, b *b
 		if err != nil {
 			return err
 		}
-		if again && (!rec.Complete || slices.ContainsFunc(rec.Syscalls, func(c profile.Syscall) bool { return c.Denied != nil })) {
+		if again && (!rec.Complete || slices.ContainsFunc(rec.Syscalls, profile.Syscall.Refused)) {
 			return nil
 		}
 		tests = slices.DeleteFunc(tests, func(t Test) bool { return (rec.Tests[t.Name] == t.Recorded) == again })

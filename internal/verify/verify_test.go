@@ -36,6 +36,8 @@ func denial(name string, nr uint32, order int) profile.Syscall {
 
 func TestJudge(t *testing.T) {
 	pass, fail := map[string]string{"TestA": "pass"}, map[string]string{"TestA": "fail"}
+	own := denial("ptrace", 101, 1)
+	own.Denied.Own = true
 	for name, c := range map[string]struct {
 		rec    *profile.Recording
 		want   Verdict
@@ -50,6 +52,9 @@ func TestJudge(t *testing.T) {
 		"another exit":       {run(3, pass, ""), Fail, "exit status is 3, and without the profile 0"},
 		"the deadline":       {run(137, nil, profile.DropDeadline), Inconclusive, "--timeout"},
 		"incomplete":         {run(0, pass, profile.DropFork), Inconclusive, "incomplete"},
+		"its own filter":     {run(0, pass, "", own), Pass, ""},
+		"entries missed":     {run(0, pass, profile.DropMissed, denial("futex", 202, 1)), Inconclusive, "the kernel may not have shown"},
+		"an exit, no entry":  {run(1, fail, profile.DropEntry, denial("futex", 202, 1)), Inconclusive, "seen to end, and not to begin"},
 		"deadline, a denial": {run(137, nil, profile.DropDeadline, denial("futex", 202, 1)), Fail, "futex was denied"},
 	} {
 		r := &Report{}

@@ -176,6 +176,22 @@ static void daemon(void)
 
 static void renamed(void) { CALL3(__NR_prctl, PR_SET_NAME, "runc:[2:INIT]", 0); calls(); }
 static void again(void) { CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog); calls(); }
+
+/* own has a filter of the workload's own, which answers getuid with errno 99, on all ABIs alike. */
+static void own(void)
+{
+	static struct sock_filter refuse[] = {
+		{BPF_LD | BPF_W | BPF_ABS, 0, 0, 0},
+		{BPF_JMP | BPF_JEQ | BPF_K, 0, 1, __NR_getuid},
+		{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | 99},
+		{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+	};
+	static struct sock_fprog p = {4, refuse};
+
+	CALL3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &p);
+	calls();
+}
+
 static void await(void) { CALL3(__NR_read, 0, filter, 1); calls(); }
 
 /* restart is stopped and continued by the test in its poll. */
@@ -211,7 +227,7 @@ static void handled(void)
 static const struct { const char *name; void (*run)(void); } modes[] = {
 	{"calls", calls},     {"thread-exit", calls_exit}, {"threads", threads}, {"fork", forked},       {"vfork", vforked},
 	{"clone3", clone3},   {"forks", forks},            {"deep", deep},       {"unshare", unshared},  {"daemon", daemon},
-	{"renamed", renamed}, {"again", again},            {"await", await},     {"restart", restart},   {"exec", exec},       {"spawn", spawn_init},
+	{"renamed", renamed}, {"again", again},            {"own", own},            {"await", await},     {"restart", restart},   {"exec", exec},       {"spawn", spawn_init},
 	{"spawn-deep", deep_init},
 	{"handled", handled},
 };

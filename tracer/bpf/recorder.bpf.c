@@ -7,8 +7,8 @@
  * with. Both facts live in task-local storage, which fork copies, as the kernel copies the filter itself. No
  * process is ever told by its name.
  *
- * Most calls must not even cost a helper's call: struct mark finds, by the address of the kernel stack, what is known of
- * the current task, or that nothing is.
+ * Most calls must not even cost a helper's call: struct mark finds, by an address that names the task, what is known of
+ * it, or that nothing is.
  *
  * What is seen goes into a bit per (phase, ABI, number) of the container's slot, and for some calls into a small set of
  * their arguments. There is no event stream, so nothing can overflow while it is drained; what could not be kept is
@@ -99,15 +99,16 @@ struct member {
 	u8 phase;
 	u8 init;    /* enum init */
 	u8 in_call; /* sys_enter was seen and its sys_exit was not */
+	u32 filters; /* how many the task had when it was recorded first; more are the workload's own */
 };
 
 /*
- * What the tasks whose kernel stacks have the same hash are. While members is 0 none of them is one. The others find
+ * What the tasks whose tokens have the same hash are. While members is 0 none of them is one. The others find
  * their storage, but for one recorded task of them that owns the mark: only the owner reads and writes what follows
- * stack, except that a parent makes its child the owner before the child runs. in_call replaces the member's.
+ * token, except that a parent makes its child the owner before the child runs. in_call replaces the member's.
  */
 struct mark {
-	u64 stack; /* the owner's, see stack_of; or 0 */
+	u64 token; /* the owner's, see token_of; or 0 */
 	u32 members;
 	u32 slot;
 	u32 gen;
@@ -136,7 +137,7 @@ struct call {
 	u8 phase;
 	u8 abi;
 	u8 outcome; /* denials only */
-	u8 pad;
+	u8 own;     /* denials only: the task had filters of its own beside the container's */
 	u32 err;    /* denials only: the errno */
 };
 
@@ -213,6 +214,13 @@ static __always_inline bool any_armed(void)
 {
 	return armed != disarmed;
 }
+
+/*
+ * From Linux 6.19 on programs on raw tracepoints can be preempted, and the kernel then skips the same program for every
+ * other task on that CPU. Programs on the same tracepoints by way of perf events still run with preemption off, and cost a
+ * little more. This says which of the two are loaded.
+ */
+const volatile bool by_perf;
 
 /* Numbers that have a name, per ABI; the others are counted at every call, not only seen. */
 const volatile u64 named[ABIS * NR_WORDS];
@@ -325,29 +333,35 @@ static __always_inline u64 mnt_of(struct task_struct *t)
 }
 
 /*
- * stack_of names a task by where its kernel stack keeps the registers of user space: what bpf_task_pt_regs finds is what
- * sys_enter is given, as ptrace and /proc/PID/syscall have it too. Copied, the pointer is a number to the verifier.
+ * token_of names a task. On raw tracepoints that is where its kernel stack keeps the registers of user space: what
+ * bpf_task_pt_regs finds is what sys_enter is given, as ptrace and /proc/PID/syscall have it too. Perf events are not given
+ * it, and the task's own address does. Copied, the pointer is a number to the verifier.
  */
-static __always_inline u64 stack_of(struct task_struct *t)
+static __always_inline u64 token_of(struct task_struct *t)
 {
-	long regs = bpf_task_pt_regs(t);
-	u64 stack = 0;
+	u64 token = 0;
 
-	bpf_probe_read_kernel(&stack, sizeof(stack), &regs);
-	return stack;
+	if (by_perf) {
+		bpf_probe_read_kernel(&token, sizeof(token), &t);
+	} else {
+		long regs = bpf_task_pt_regs(t);
+
+		bpf_probe_read_kernel(&token, sizeof(token), &regs);
+	}
+	return token;
 }
 
-static __always_inline struct mark *mark_of(u64 stack)
+static __always_inline struct mark *mark_of(u64 token)
 {
-	u32 at = stack * 0x9e3779b97f4a7c15ULL >> (64 - MARK_BITS);
+	u32 at = token * 0x9e3779b97f4a7c15ULL >> (64 - MARK_BITS);
 
 	return bpf_map_lookup_elem(&marks, &at);
 }
 
 /* own makes a recorded task the owner of its mark, if that has none. */
-static __always_inline void own(struct mark *k, u64 stack, struct member *m, u8 in_call)
+static __always_inline void own(struct mark *k, u64 token, struct member *m, u8 in_call)
 {
-	if (k->stack || __sync_val_compare_and_swap(&k->stack, 0, stack))
+	if (k->token || __sync_val_compare_and_swap(&k->token, 0, token))
 		return;
 	k->slot = m->slot;
 	k->gen = m->gen;
@@ -403,9 +417,15 @@ static __always_inline void disarm(u32 tgid)
 		__sync_fetch_and_add(&disarmed, 1);
 }
 
-static __always_inline void record_from_here(struct member *m, struct slot *s, u32 boundary)
+static __always_inline u32 filters_of(struct task_struct *t)
+{
+	return t->seccomp.filter_count.counter;
+}
+
+static __always_inline void record_from_here(struct task_struct *t, struct member *m, struct slot *s, u32 boundary)
 {
 	m->state = STATE_RECORDED;
+	m->filters = filters_of(t);
 	__sync_fetch_and_add(&s->alive, 1);
 	if (m->phase == PHASE_RUNTIME && !s->boundary) /* a joiner's is its own */
 		s->boundary = boundary;
@@ -458,7 +478,7 @@ static __always_inline struct slot *recorded(struct task_struct *t, struct membe
 	if (m->state == STATE_ARMED) {
 		if (filter_of(t) == m->base)
 			return 0;
-		record_from_here(m, s, BOUNDARY_FILTER);
+		record_from_here(t, m, s, BOUNDARY_FILTER);
 	}
 	return s;
 }
@@ -572,13 +592,13 @@ static __noinline struct member *take_up(struct task_struct *t, struct mark *k, 
 }
 
 /* enter handles the calls of tasks that own no mark. */
-static __noinline int enter(void *ctx, struct task_struct *t, struct mark *k, u64 stack, u64 nr)
+static __noinline int enter(void *ctx, struct task_struct *t, struct mark *k, u64 token, u64 nr)
 {
 	struct member *m = member_of(t, k);
 	struct slot *s = 0;
 
-	if (k->stack == stack) /* of a recording that has ended */
-		k->stack = 0;
+	if (k->token == token) /* of a recording that has ended */
+		k->token = 0;
 	if (m) {
 		m->in_call = 1;
 		s = recorded(t, m);
@@ -589,20 +609,18 @@ static __noinline int enter(void *ctx, struct task_struct *t, struct mark *k, u6
 		if (!s)
 			return 0;
 	}
-	own(k, stack, m, 1);
+	own(k, token, m, 1);
 	return record(ctx, t, s, m->slot, m->gen, m->phase, nr);
 }
 
-SEC("raw_tp/sys_enter")
-int sys_enter(u64 *ctx)
+static __always_inline int entered(void *ctx, u64 token, u64 nr)
 {
-	u64 stack = ctx[0], nr = ctx[1];
-	struct mark *k = mark_of(stack);
+	struct mark *k = mark_of(token);
 	struct slot *s;
 
 	if (!k)
 		return 0;
-	if (k->stack == stack) {
+	if (k->token == token) {
 		s = slot_of(k->slot, k->gen);
 		if (s) {
 			k->in_call = 1;
@@ -611,7 +629,19 @@ int sys_enter(u64 *ctx)
 	} else if (!k->members && !any_armed() && !is_setns(nr)) {
 		return 0;
 	}
-	return enter(ctx, bpf_get_current_task_btf(), k, stack, nr);
+	return enter(ctx, bpf_get_current_task_btf(), k, token, nr);
+}
+
+SEC("raw_tp/sys_enter")
+int sys_enter(u64 *ctx)
+{
+	return entered(ctx, ctx[0], ctx[1]);
+}
+
+SEC("tracepoint/raw_syscalls/sys_enter")
+int perf_sys_enter(struct trace_event_raw_sys_enter *ctx)
+{
+	return entered(ctx, bpf_get_current_task(), ctx->id);
 }
 
 static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, u32 outcome, u32 err)
@@ -622,6 +652,7 @@ static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, 
 	struct call key = {.slot = m->slot, .gen = m->gen, .phase = m->phase, .abi = abi, .outcome = outcome, .err = err};
 	struct denial d = {.count = 1}, *seen;
 
+	key.own = filters_of(t) > m->filters;
 	key.nr = abi == ABI_X32 ? nr & ~(u64)X32_BIT : nr;
 	seen = bpf_map_lookup_elem(&denials, &key);
 	if (!seen) {
@@ -639,12 +670,12 @@ static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, 
 }
 
 /* leave handles the exits that are not known to belong to an entry. */
-static __noinline int leave(void *ctx, struct mark *k, u64 stack, int ret)
+static __noinline int leave(void *ctx, struct mark *k, u64 token, int ret)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(t);
 	struct member *m = member_of(t, k);
-	bool owner = k->stack == stack;
+	bool owner = k->token == token;
 	struct slot *s;
 
 	if (!m) {
@@ -680,15 +711,13 @@ static __noinline int leave(void *ctx, struct mark *k, u64 stack, int ret)
 }
 
 /* seccomp refuses a call before sys_enter fires: an exit without an entry is a denial. */
-SEC("raw_tp/sys_exit")
-int sys_exit(u64 *ctx)
+static __always_inline int left(void *ctx, u64 token, int ret)
 {
-	u64 stack = ctx[0];
-	struct mark *k = mark_of(stack);
+	struct mark *k = mark_of(token);
 
 	if (!k)
 		return 0;
-	if (k->stack == stack) {
+	if (k->token == token) {
 		if (k->in_call) {
 			k->in_call = 0;
 			return 0;
@@ -696,23 +725,35 @@ int sys_exit(u64 *ctx)
 	} else if (!k->members && !any_armed()) {
 		return 0;
 	}
-	return leave(ctx, k, stack, ctx[1]);
+	return leave(ctx, k, token, ret);
+}
+
+SEC("raw_tp/sys_exit")
+int sys_exit(u64 *ctx)
+{
+	return left(ctx, ctx[0], ctx[1]);
+}
+
+SEC("tracepoint/raw_syscalls/sys_exit")
+int perf_sys_exit(struct trace_event_raw_sys_exit *ctx)
+{
+	return left(ctx, bpf_get_current_task(), ctx->ret);
 }
 
 /* The child has not run yet: it is a member before its first call. */
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
+static __always_inline int forked(struct task_struct *parent, struct task_struct *child)
 {
-	struct mark *pk = mark_of(stack_of(parent)), *k;
+	struct mark *pk = mark_of(token_of(parent)), *k;
 	struct member *m = pk ? member_of(parent, pk) : 0, *c;
 	struct slot *s;
-	u64 stack;
+	u64 token;
 
 	if (!m)
 		return 0;
-	stack = stack_of(child);
-	k = mark_of(stack);
-	if (!k)
+	token = token_of(child);
+	k = mark_of(token);
+	/* Perf events do not say which task the child is, so that two raw tracepoints have to make up for each other. */
+	if (!k || (by_perf && member_of(child, k)))
 		return 0;
 	s = slot_of(m->slot, m->gen);
 	c = member_made(child, k);
@@ -727,16 +768,27 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 		c->init = m->init >= INIT_PROGRAM ? INIT_CHILD : INIT_NOTHING;
 	if (m->state == STATE_RECORDED && s) {
 		__sync_fetch_and_add(&s->alive, 1);
-		own(k, stack, c, 1);
+		own(k, token, c, 1);
 	}
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm)
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
-	u64 stack = stack_of(t);
-	struct mark *k = mark_of(stack);
+	return forked(parent, child);
+}
+
+SEC("tp_btf/task_newtask")
+int BPF_PROG(task_newtask, struct task_struct *child)
+{
+	return forked(bpf_get_current_task_btf(), child);
+}
+
+static __always_inline int executed(struct task_struct *t)
+{
+	u64 token = token_of(t);
+	struct mark *k = mark_of(token);
 	struct member *m = k ? member_of(t, k) : 0;
 	struct slot *s;
 	bool first;
@@ -757,7 +809,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linu
 				drop(s, DROP_UNFILTERED);
 			return 0;
 		}
-		record_from_here(m, s, BOUNDARY_EXECVE);
+		record_from_here(t, m, s, BOUNDARY_EXECVE);
 	}
 	if (m->phase == PHASE_RUNTIME) {
 		if (first && s->flags & SLOT_INIT) {
@@ -765,18 +817,29 @@ int BPF_PROG(sched_process_exec, struct task_struct *t, int old_pid, struct linu
 			return 0;
 		}
 		m->phase = PHASE_WORKLOAD;
-		if (k->stack == stack)
+		if (k->token == token)
 			k->phase = PHASE_WORKLOAD;
 	}
 	__sync_fetch_and_add(&s->execs, 1);
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(sched_process_exit, struct task_struct *t)
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(sched_process_exec, struct task_struct *t)
 {
-	u64 stack = stack_of(t);
-	struct mark *k = mark_of(stack);
+	return executed(t);
+}
+
+SEC("tracepoint/sched/sched_process_exec")
+int perf_sched_process_exec(void *ctx)
+{
+	return executed(bpf_get_current_task_btf());
+}
+
+static __always_inline int exited(void *ctx, struct task_struct *t)
+{
+	u64 token = token_of(t);
+	struct mark *k = mark_of(token);
 	struct member *m = k ? member_of(t, k) : 0;
 	struct slot *s;
 	bool in_call;
@@ -786,9 +849,9 @@ int BPF_PROG(sched_process_exit, struct task_struct *t)
 	if (!m)
 		return 0;
 	in_call = m->in_call;
-	if (k->stack == stack) {
+	if (k->token == token) {
 		in_call = k->in_call;
-		k->stack = 0; /* the stack will be another task's */
+		k->token = 0; /* what it names will be another task's */
 	}
 	__sync_fetch_and_add(&k->members, -1);
 	s = slot_of(m->slot, m->gen);
@@ -799,4 +862,16 @@ int BPF_PROG(sched_process_exit, struct task_struct *t)
 		denied(ctx, m, (struct pt_regs *)bpf_task_pt_regs(t), OUTCOME_KILL, 0);
 	__sync_fetch_and_add(&s->alive, -1);
 	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(sched_process_exit, struct task_struct *t)
+{
+	return exited(ctx, t);
+}
+
+SEC("tracepoint/sched/sched_process_exit")
+int perf_sched_process_exit(void *ctx)
+{
+	return exited(ctx, bpf_get_current_task_btf());
 }

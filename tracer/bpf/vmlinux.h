@@ -53,6 +53,7 @@ struct thread_info {
 struct seccomp_filter;
 struct seccomp {
 	int mode;
+	atomic_t filter_count;
 	struct seccomp_filter *filter;
 };
 
@@ -93,7 +94,13 @@ struct mm_struct {
 	struct file *exe_file;
 };
 
-struct linux_binprm;
+/* What programs on raw_syscalls' perf events are given. */
+struct trace_event_raw_sys_enter {
+	long id;
+};
+struct trace_event_raw_sys_exit {
+	long ret;
+};
 
 struct task_struct {
 	struct thread_info thread_info;
