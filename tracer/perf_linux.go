@@ -3,7 +3,6 @@
 package tracer
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +28,8 @@ func attachPerf(group, event string, p *ebpf.Program) (link.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the perf event %s:%s: %w", group, event, err)
 	}
-	defer unix.Close(fd)
+	f := os.NewFile(uintptr(fd), "perf event")
+	defer f.Close()
 	return link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: p, Attach: ebpf.AttachPerfEvent})
 }
 
@@ -44,24 +44,26 @@ func eventID(group, event string) (uint64, error) {
 }
 
 func readTracefs(name string) (content string, err error) {
-	context, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
+	fd, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(context)
-	if err := unix.FsconfigCreate(context); err != nil {
+	context := os.NewFile(uintptr(fd), "tracefs")
+	defer context.Close()
+	if err := unix.FsconfigCreate(fd); err != nil {
 		return "", err
 	}
-	dir, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+	mount, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(dir)
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	root := os.NewFile(uintptr(mount), "tracefs")
+	defer root.Close()
+	if fd, err = unix.Openat(mount, name, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return "", err
 	}
 	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
 	data, err := io.ReadAll(f)
-	return string(data), errors.Join(err, f.Close())
+	return string(data), err
 }
