@@ -53,9 +53,9 @@ func openProcess(t testing.TB, pid int) process {
 	return process{fd}
 }
 
-// ended waits for the end of the process.
-func (p process) ended(within time.Duration) bool {
-	for end := time.Now().Add(within); ; {
+// ended waits a minute for the end of the process.
+func (p process) ended() bool {
+	for end := time.Now().Add(time.Minute); ; {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, int(max(time.Until(end), 0).Milliseconds()))
 		if !errors.Is(err, unix.EINTR) {
 			return n == 1
@@ -159,7 +159,7 @@ func TestKillSeccompgen(t *testing.T) {
 
 			if name != "abort at once" {
 				tell(t, filepath.Join(dir, "go"))
-				if !runtime.ended(time.Minute) {
+				if !runtime.ended() {
 					t.Fatal("the runtime does not end")
 				}
 				left := lab.ReadRecording(t, filepath.Join(s.Leftovers[1].Dir, "recording.json"))
@@ -174,7 +174,7 @@ func TestKillSeccompgen(t *testing.T) {
 			if !strings.Contains(text, "cleared "+s.Leftovers[1].Dir) {
 				t.Errorf("status --abort does not say what it cleared:\n%s", text)
 			}
-			if !init.ended(time.Minute) || !runtime.ended(time.Minute) {
+			if !init.ended() || !runtime.ended() {
 				t.Error("the container or its runtime lives on")
 			}
 			absent(t, out)
@@ -233,7 +233,7 @@ func TestKillRuntime(t *testing.T) {
 				t.Errorf("the evidence was not kept: %q", got)
 			}
 			refused(t, out)
-			if !init.ended(time.Minute) {
+			if !init.ended() {
 				t.Error("the container lives on")
 			}
 			nothingLeft(t, id)
@@ -337,7 +337,7 @@ func TestInterrupt(t *testing.T) {
 				t.Fatal(err)
 			}
 			interrupted(t, r, out, id)
-			if !init.ended(time.Minute) {
+			if !init.ended() {
 				t.Error("the container lives on")
 			}
 		})
@@ -428,7 +428,7 @@ func TestBeforeContainer(t *testing.T) {
 		}
 		seccompgen(t, 0, "status", "--abort")
 		g.open(t)
-		if !runtime.ended(time.Minute) {
+		if !runtime.ended() {
 			t.Error("the runtime goes on without its bundle")
 		}
 		nothingLeft(t)

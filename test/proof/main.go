@@ -23,6 +23,7 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 // workload is a row of testdata/workloads.json.
@@ -36,6 +37,7 @@ type workload struct {
 
 type proof struct {
 	out      io.Writer
+	commit   string // that is measured
 	bin      string // directory of seccompgen and oci-hook
 	work     string
 	state    string
@@ -53,7 +55,11 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	p := &proof{}
+	commit, err := lab.Commit()
+	if err != nil {
+		return err
+	}
+	p := &proof{commit: commit}
 	var list, only, runtimes, output string
 	var mutate, policies, overhead, floors, speed, static, alarms, repairs, shrinks bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
@@ -155,10 +161,9 @@ const (
 // head says what a reader needs to trust the table.
 func (p *proof) head(intro string) {
 	fmt.Fprint(p.out, intro)
-	commit, _ := exec.Command("git", "describe", "--always", "--dirty").Output()
 	kernel, _ := exec.Command("uname", "-r").Output()
 	fmt.Fprintf(p.out, "%s, commit %s, kernel %s, %d cores, %s, runs: %d\n\n", time.Now().UTC().Format("2006-01-02"),
-		bytes.TrimSpace(commit), bytes.TrimSpace(kernel), runtime.NumCPU(), runtime.Version(), p.runs)
+		p.commit, bytes.TrimSpace(kernel), runtime.NumCPU(), runtime.Version(), p.runs)
 }
 
 // open returns a writable copy of the workload's module, and a command in it.
@@ -182,8 +187,8 @@ func (p *proof) open(ctx context.Context, w workload) (string, error) {
 	return dir, exec.CommandContext(ctx, "chmod", "-R", "u+w", dir).Run()
 }
 
-// seccompgen runs the tool, and returns what it printed and its exit status.
-func (p *proof) seccompgen(ctx context.Context, w workload, dir string, args ...string) (stdout []byte, exit int, err error) {
+// seccompgen runs the tool, and returns what it printed. A verdict that is negative is no error.
+func (p *proof) seccompgen(ctx context.Context, w workload, dir string, args ...string) (stdout []byte, err error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, "seccompgen"), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Dir = dir
@@ -193,13 +198,13 @@ func (p *proof) seccompgen(ctx context.Context, w workload, dir string, args ...
 	stdout, err = cmd.Output()
 	var status *exec.ExitError
 	if errors.As(err, &status) && status.ExitCode() == 2 {
-		return stdout, 2, nil
+		return stdout, nil
 	}
 	if err != nil {
 		said := strings.TrimSpace(talk.String())
-		return stdout, 1, fmt.Errorf("seccompgen %s: %w: %s", strings.Join(args, " "), err, said[max(0, len(said)-600):])
+		return nil, fmt.Errorf("seccompgen %s: %w: %s", strings.Join(args, " "), err, said[max(0, len(said)-600):])
 	}
-	return stdout, 0, nil
+	return stdout, nil
 }
 
 // row is a line of the workloads' table.
@@ -265,13 +270,13 @@ func (p *proof) one(ctx context.Context, w workload, dir, rt string, nnp bool, i
 	rec, prof := filepath.Join(p.work, fmt.Sprintf("%d-recording.json", i)), filepath.Join(p.work, fmt.Sprintf("%d-profile.json", i))
 	common := []string{"--runtime", rt, fmt.Sprintf("--no-new-privileges=%t", nnp)}
 	rest := append([]string{w.Package, "--"}, w.Flags...)
-	_, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec}, common, rest)...)
+	_, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec}, common, rest)...)
 	if err == nil {
-		_, _, err = p.seccompgen(ctx, w, dir, "build", "-o", prof, rec)
+		_, err = p.seccompgen(ctx, w, dir, "build", "-o", prof, rec)
 	}
 	var out []byte
 	if err == nil {
-		out, _, err = p.seccompgen(ctx, w, dir, slices.Concat([]string{"verify", "--json", "--profile", prof, "--recording", rec, "--runs", fmt.Sprint(p.runs)}, common, rest)...)
+		out, err = p.seccompgen(ctx, w, dir, slices.Concat([]string{"verify", "--json", "--profile", prof, "--recording", rec, "--runs", fmt.Sprint(p.runs)}, common, rest)...)
 	}
 	if err != nil {
 		r.verdict = err.Error()

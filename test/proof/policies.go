@@ -35,12 +35,12 @@ func (p *proof) policies(ctx context.Context, all []workload) error {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			rec := filepath.Join(p.work, w.Name+"-recording.json")
-			_, _, failed := p.seccompgen(ctx, w, dir, append([]string{"record", "-o", rec, "--runtime", p.runtimes[0]}, w.rest()...)...)
+			_, failed := p.seccompgen(ctx, w, dir, append([]string{"record", "-o", rec, "--runtime", p.runtimes[0]}, w.rest()...)...)
 			for v, policy := range variants {
 				o := &outcomes[i][v]
 				prof := filepath.Join(p.work, fmt.Sprintf("%s-%s.json", w.Name, policy))
 				if o.err = failed; o.err == nil {
-					_, _, o.err = p.seccompgen(ctx, w, dir, "build", "--policy", string(policy), "-o", prof, rec)
+					_, o.err = p.seccompgen(ctx, w, dir, "build", "--policy", string(policy), "-o", prof, rec)
 				}
 				if o.err == nil {
 					o.report, o.err = p.report(ctx, w, dir, p.runtimes[0], "--profile", prof, "--recording", rec, "--runs", fmt.Sprint(p.runs), "--keep-going")

@@ -24,7 +24,7 @@ func (w workload) rest() []string { return append([]string{w.Package, "--"}, w.F
 
 // report runs verify and decodes what it says.
 func (p *proof) report(ctx context.Context, w workload, dir, rt string, flags ...string) (*verify.Report, error) {
-	out, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"verify", "--json", "--runtime", rt}, flags, w.rest())...)
+	out, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"verify", "--json", "--runtime", rt}, flags, w.rest())...)
 	if len(out) == 0 && err != nil {
 		return nil, err
 	}
@@ -112,10 +112,10 @@ func (p *proof) mutate(ctx context.Context, w workload, dir, rt string) ([]mutat
 	done := []mutation{}
 	data, err := os.ReadFile(kept)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec, "--runtime", rt, "--runs", fmt.Sprint(p.runs)}, w.rest())...); err != nil {
+		if _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec, "--runtime", rt, "--runs", fmt.Sprint(p.runs)}, w.rest())...); err != nil {
 			return nil, err
 		}
-		if _, _, err := p.seccompgen(ctx, w, dir, "build", "--policy", "exact", "-o", prof, rec); err != nil {
+		if _, err := p.seccompgen(ctx, w, dir, "build", "--policy", "exact", "-o", prof, rec); err != nil {
 			return nil, err
 		}
 	} else if err == nil {
@@ -265,9 +265,9 @@ func (p *proof) alarms(ctx context.Context, all []workload) error {
 
 // robust records and builds with the default policy.
 func (p *proof) robust(ctx context.Context, w workload, dir, rt string, runs int, rec, prof string) error {
-	_, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec, "--runtime", rt, "--runs", fmt.Sprint(runs)}, w.rest())...)
+	_, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", rec, "--runtime", rt, "--runs", fmt.Sprint(runs)}, w.rest())...)
 	if err == nil {
-		_, _, err = p.seccompgen(ctx, w, dir, "build", "-o", prof, rec)
+		_, err = p.seccompgen(ctx, w, dir, "build", "-o", prof, rec)
 	}
 	return err
 }
@@ -340,7 +340,7 @@ func (p *proof) shrinks(ctx context.Context, all []workload) error {
 			return err
 		}
 		began := time.Now()
-		out, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"verify", "--json", "--runtime", rt, "--profile", prof, "--recording", rec, "--shrink", small}, w.rest())...)
+		out, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"verify", "--json", "--runtime", rt, "--profile", prof, "--recording", rec, "--shrink", small}, w.rest())...)
 		if err != nil {
 			return err
 		}

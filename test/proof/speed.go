@@ -21,7 +21,7 @@ func (p *proof) speed(ctx context.Context, _ []workload) error {
 	fmt.Fprintln(p.out, "| what | size | s | target |")
 	fmt.Fprintln(p.out, "|---|---:|---:|---:|")
 	one := filepath.Join(p.work, "recording.json")
-	if _, _, err := p.seccompgen(ctx, workload{}, p.work, "record", "-o", one, "encoding/json", "--", "-test.short"); err != nil {
+	if _, err := p.seccompgen(ctx, workload{}, p.work, "record", "-o", one, "encoding/json", "--", "-test.short"); err != nil {
 		return err
 	}
 	r, err := read(one, profile.ReadRecording)
@@ -49,7 +49,7 @@ func (p *proof) speed(ctx context.Context, _ []workload) error {
 		args = append(args, path)
 	}
 	seconds, err := p.fiveTimes(func() error {
-		_, _, err := p.seccompgen(ctx, workload{}, p.work, args...)
+		_, err := p.seccompgen(ctx, workload{}, p.work, args...)
 		return err
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ func (p *proof) static(ctx context.Context, all []workload) error {
 			return err
 		}
 		path, binary := filepath.Join(p.work, "recording.json"), filepath.Join(p.work, "binary.test")
-		if _, _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", path, "--runtime", p.runtimes[0], "--runs", fmt.Sprint(p.runs), w.Package, "--"}, w.Flags)...); err != nil {
+		if _, err := p.seccompgen(ctx, w, dir, slices.Concat([]string{"record", "-o", path, "--runtime", p.runtimes[0], "--runs", fmt.Sprint(p.runs), w.Package, "--"}, w.Flags)...); err != nil {
 			return fmt.Errorf("%s: %w", w.Name, err)
 		}
 		r, err := read(path, profile.ReadRecording)

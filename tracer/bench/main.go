@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/lab"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
@@ -47,7 +48,11 @@ func run() error {
 	switch flag.Arg(0) {
 	case "":
 	case "inside":
-		return bench(*output, *rounds, *calls)
+		commit, err := lab.Commit()
+		if err != nil {
+			return err
+		}
+		return bench(commit, *output, *rounds, *calls)
 	default:
 		return child(flag.Args())
 	}
@@ -214,10 +219,10 @@ func recording(o tracer.Options, loopToo, executed bool) func(*process) (func() 
 }
 
 func attached(o *benchObjects) []variant {
-	programs := func(make ...func() (link.Link, error)) func(*process) (func() error, error) {
+	programs := func(attach ...func() (link.Link, error)) func(*process) (func() error, error) {
 		return func(*process) (func() error, error) {
 			var links []link.Link
-			for _, f := range make {
+			for _, f := range attach {
 				l, err := f()
 				if err != nil {
 					return nil, err
@@ -439,7 +444,7 @@ func life(note func(name string, cpu, wall float64)) error {
 	return nil
 }
 
-func bench(output string, rounds, calls int) error {
+func bench(commit, output string, rounds, calls int) error {
 	for unix.Unmount("/sys/fs/bpf", unix.MNT_DETACH) == nil {
 	}
 	var o benchObjects
@@ -485,7 +490,7 @@ func bench(output string, rounds, calls int) error {
 		}
 	}
 	var b bytes.Buffer
-	write(&b, variants, ns, straced, cpu, wall, rounds, calls)
+	write(&b, commit, variants, ns, straced, cpu, wall, rounds, calls)
 	if output == "-" {
 		_, err := b.WriteTo(os.Stdout)
 		return err
@@ -508,12 +513,12 @@ func spread(a, b []float64) (low, mid, high float64) {
 	return more[len(more)/4], median(more), more[len(more)*3/4]
 }
 
-func write(b *bytes.Buffer, variants []variant, ns [][]float64, straced []float64, cpu, wall map[string][]float64, rounds, calls int) {
+func write(b *bytes.Buffer, commit string, variants []variant, ns [][]float64, straced []float64, cpu, wall map[string][]float64, rounds, calls int) {
 	say := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
 	say("# What recording costs")
 	say("")
 	say("Written by `make bench` (root) on %s, commit %s, Linux %s, %s, %d cores, %s.",
-		time.Now().UTC().Format("2006-01-02"), commit(), release(), cpuModel(), runtime.NumCPU(), runtime.Version())
+		time.Now().UTC().Format("2006-01-02"), commit, release(), cpuModel(), runtime.NumCPU(), runtime.Version())
 	say("The load average at the end was %s: the absolute numbers hold for a machine as busy as that, the ratios less so.", load())
 	say("")
 	say("## A system call")
@@ -562,14 +567,6 @@ func write(b *bytes.Buffer, variants []variant, ns [][]float64, straced []float6
 	}
 	say("")
 	say("Targets: 10 ms of CPU time warm, 60 ms cold.")
-}
-
-func commit() string {
-	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
 }
 
 func release() string {
