@@ -25,22 +25,23 @@ func TestLost(t *testing.T) {
 	tests := []struct {
 		name    string
 		grown   map[string]uint64
+		byPerf  bool
 		denials bool
 		want    uint64
 	}{
-		{"nothing", nil, true, 0},
-		{"entries", map[string]uint64{"sys_enter": 4}, false, 1},
-		{"exits without denials", map[string]uint64{"sys_exit": 9}, false, 0},
-		{"exits with denials", map[string]uint64{"sys_exit": 9}, true, 7},
-		{"forks", map[string]uint64{"sched_process_fork": 9}, false, 2},
-		{"forks of which one program of the two was skipped", map[string]uint64{"sched_process_fork": 9, "task_newtask": 0}, false, 0},
-		{"forks of which both may have been", map[string]uint64{"sched_process_fork": 9, "task_newtask": 1}, false, 1},
-		{"ends of tasks", map[string]uint64{"sched_process_exit": 2, "sched_process_exec": 2}, false, 3},
+		{"nothing", nil, true, true, 0},
+		{"entries", map[string]uint64{"sys_enter": 4}, false, false, 1},
+		{"exits without denials", map[string]uint64{"sys_exit": 9}, true, false, 0},
+		{"exits with denials", map[string]uint64{"sys_exit": 9}, true, true, 7},
+		{"forks", map[string]uint64{"sched_process_fork": 9}, false, false, 2},
+		{"forks of which one program of the two was skipped", map[string]uint64{"sched_process_fork": 9}, true, false, 0},
+		{"forks of which both may have been", map[string]uint64{"sched_process_fork": 9, "task_newtask": 1}, true, false, 1},
+		{"ends of tasks", map[string]uint64{"sched_process_exit": 2, "sched_process_exec": 2}, true, false, 3},
 	}
 	for _, test := range tests {
 		now := maps.Clone(before)
 		maps.Copy(now, test.grown)
-		if got := lost(before, now, test.denials); got != test.want {
+		if got := lost(before, now, test.byPerf, test.denials); got != test.want {
 			t.Errorf("%s: %d events may be lost, want %d", test.name, got, test.want)
 		}
 	}

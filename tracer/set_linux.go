@@ -37,6 +37,8 @@ type set struct {
 	Denials *ebpf.Map `ebpf:"denials"`
 	Tuples  *ebpf.Map `ebpf:"tuples"`
 	Armed   *ebpf.Map `ebpf:".data.user"`
+
+	misses map[string]uint64 // when the set was opened
 }
 
 func (s *set) maps() map[string]**ebpf.Map {
@@ -211,7 +213,7 @@ func (s *set) watchExits() error {
 // misses returns how often the kernel skipped each program so far, by event: it does not run a program for a task while
 // another task on that CPU has been preempted inside it.
 func misses() (map[string]uint64, error) {
-	all := map[string]uint64{}
+	all := map[string]uint64{} // without those that were never skipped
 	for _, h := range hooks(preemptible()) {
 		p, err := ebpf.LoadPinnedProgram(h.pin(pinDir, "prog"), nil)
 		if err != nil {
@@ -222,19 +224,21 @@ func misses() (map[string]uint64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the statistics of program %s: %w", h.program, err)
 		}
-		all[h.event] = stats.RecursionMisses
+		if stats.RecursionMisses > 0 {
+			all[h.event] = stats.RecursionMisses
+		}
 	}
 	return all, nil
 }
 
 // lost returns how many events of a recording the recorder may not have seen, of the misses since it began.
-func lost(before, now map[string]uint64, denials bool) (n uint64) {
+func lost(before, now map[string]uint64, byPerf, denials bool) (n uint64) {
 	grown := map[string]uint64{}
 	for event := range now {
 		grown[event] = now[event] - before[event]
 	}
-	if forks, both := grown["task_newtask"]; both { // a fork is lost only where both were skipped
-		grown["sched_process_fork"] = min(grown["sched_process_fork"], forks)
+	if byPerf { // where two programs see each fork, which is lost only if both were skipped
+		grown["sched_process_fork"] = min(grown["sched_process_fork"], grown["task_newtask"])
 		delete(grown, "task_newtask")
 	}
 	if !denials { // and then an exit says nothing

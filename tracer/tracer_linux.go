@@ -5,6 +5,7 @@ package tracer
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -31,8 +33,8 @@ type meta struct {
 	Gen     uint32  `json:"gen"`
 	Mount   uint32  `json:"mount,omitempty"` // inode of the mount namespace; 0 if it is the host's
 	Options Options `json:"options"`
-	// Misses are those of the programs before the recording began, see misses.
-	Misses map[string]uint64 `json:"misses"`
+	// Misses are those of the programs before the recording began, see misses. Empty stands for none.
+	Misses map[string]uint64 `json:"misses,omitempty"`
 }
 
 // owns tells which keys belong to the recording in a slot.
@@ -60,6 +62,10 @@ func enter(create bool, do func(s *set, metas map[uint32]meta) error) (err error
 		return err
 	}
 	defer s.Close()
+	// First of all: what follows calls bpf(2), which can cost others' programs a run.
+	if s.misses, err = misses(); err != nil {
+		return err
+	}
 	metas, err := s.readMetas()
 	if err != nil {
 		return err
@@ -145,21 +151,8 @@ func (s *set) start(slot uint32, m meta) error {
 			return err
 		}
 	}
-	var err error
-	if m.Misses, err = misses(); err != nil {
+	if err := s.keep(slot, m); err != nil {
 		return err
-	}
-	text, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode what slot %d keeps: %w", slot, err)
-	}
-	var raw recorderMeta
-	if len(text) >= len(raw.Json) {
-		return fmt.Errorf("container %q: what the recording says of itself takes %d bytes, %d are possible", m.ID, len(text), len(raw.Json)-1)
-	}
-	copy(raw.Json[:], text)
-	if err := s.Metas.Put(slot, &raw); err != nil {
-		return fmt.Errorf("keep slot %d: %w", slot, err)
 	}
 	var flags uint32
 	if m.Options.Filter {
@@ -198,6 +191,28 @@ func (s *set) start(slot uint32, m meta) error {
 	}
 	if mnt, err := mountNS(m.Pid); err != nil || mnt != m.Mount && m.Mount != 0 {
 		return fmt.Errorf("process %d of container %q ended while it was armed: %w", m.Pid, m.ID, errors.Join(err, unix.ESRCH))
+	}
+	// Last of all, since the container waits for us and none of the above can have cost it anything.
+	var err error
+	if m.Misses, err = misses(); err != nil || len(m.Misses) == 0 {
+		return err
+	}
+	return s.keep(slot, m)
+}
+
+// keep writes what user space keeps of a slot.
+func (s *set) keep(slot uint32, m meta) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode what slot %d keeps: %w", slot, err)
+	}
+	var raw recorderMeta
+	if len(text) >= len(raw.Json) {
+		return fmt.Errorf("container %q: what the recording says of itself takes %d bytes, %d are possible", m.ID, len(text), len(raw.Json)-1)
+	}
+	copy(raw.Json[:], text)
+	if err := s.Metas.Put(slot, &raw); err != nil {
+		return fmt.Errorf("keep slot %d: %w", slot, err)
 	}
 	return nil
 }
@@ -326,7 +341,33 @@ func (s *set) settle(slot uint32, m meta) (recorderSlot, error) {
 		if err != nil || state.Alive == 0 || time.Now().After(end) {
 			return state, err
 		}
+		if s.misses, err = misses(); err != nil { // of what the task did meanwhile
+			return state, err
+		}
 	}
+}
+
+// Watch returns a function that reports whether calls of a container that is being recorded look denied so far. It is
+// cheap enough to be asked again and again.
+func Watch(id string) (denied func() bool, err error) {
+	err = enter(false, func(s *set, metas map[uint32]meta) error {
+		slot, m, ok := find(metas, id)
+		if !ok {
+			return notRecording(id)
+		}
+		memory, err := s.Slots.Memory()
+		if err != nil {
+			return fmt.Errorf("map the slots: %w", err)
+		}
+		denied = func() bool {
+			var state recorderSlot
+			size := int64(unsafe.Sizeof(state))
+			err := binary.Read(io.NewSectionReader(memory, int64(slot)*size, size), binary.NativeEndian, &state)
+			return err == nil && state.Gen == m.Gen && state.Denied > 0
+		}
+		return nil
+	})
+	return denied, err
 }
 
 // Peek returns the evidence so far of a recording that goes on.
@@ -484,11 +525,7 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	for why, n := range state.Dropped {
 		r.Drop(drops[why], n)
 	}
-	now, err := misses()
-	if err != nil {
-		return nil, err
-	}
-	r.Drop(profile.DropMissed, lost(m.Misses, now, m.Options.Denials))
+	r.Drop(profile.DropMissed, lost(m.Misses, s.misses, preemptible(), m.Options.Denials))
 	r.Drop(profile.DropAlive, state.Alive)
 	if state.Execs == 0 {
 		r.Drop(profile.DropNotStarted, 1)

@@ -21,6 +21,9 @@ func Start(string, int, Options) error { return errOther }
 // Collect returns [ErrUnsupported].
 func Collect(string, func(*profile.Recording) error) error { return errOther }
 
+// Watch returns [ErrUnsupported].
+func Watch(string) (func() bool, error) { return nil, errOther }
+
 // Peek returns [ErrUnsupported].
 func Peek(string) (*profile.Recording, error) { return nil, errOther }
 

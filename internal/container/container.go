@@ -258,11 +258,18 @@ func watchDenials(ctx context.Context, id string, after time.Duration) <-chan st
 	go func() {
 		tick := time.NewTicker(250 * time.Millisecond)
 		defer tick.Stop()
+		var denied func() bool
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
+			}
+			if denied == nil {
+				denied, _ = tracer.Watch(id) // its init may not be there yet
+			}
+			if denied == nil || !denied() {
+				continue
 			}
 			r, err := tracer.Peek(id)
 			if err == nil && slices.ContainsFunc(r.Syscalls, profile.Syscall.Refused) {

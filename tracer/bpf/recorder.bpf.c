@@ -83,6 +83,7 @@ struct slot {
 	u32 boundary;
 	u32 execs; /* armed or joined processes that executed the workload or their program */
 	u64 alive; /* recorded tasks that have not exited */
+	u64 denied; /* calls that look denied */
 	u64 dropped[DROPS];
 	u64 seen[PHASES * ABIS * NR_WORDS];
 	u64 done[PHASES * ABIS * NR_WORDS]; /* seen, and nothing more to learn: its arguments are not kept, or not any more */
@@ -163,8 +164,10 @@ struct denial {
 	u64 args[ARGS]; /* of the first one */
 };
 
+/* Mapped by who waits for denials: each call of bpf(2) is a moment in which the kernel may skip programs of perf events. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, MAX_SLOTS);
 	__type(key, u32);
 	__type(value, struct slot);
@@ -651,7 +654,10 @@ static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, 
 	u32 abi = abi_of(t, nr);
 	struct call key = {.slot = m->slot, .gen = m->gen, .phase = m->phase, .abi = abi, .outcome = outcome, .err = err};
 	struct denial d = {.count = 1}, *seen;
+	struct slot *s = slot_of(m->slot, m->gen);
 
+	if (s)
+		__sync_fetch_and_add(&s->denied, 1);
 	key.own = filters_of(t) > m->filters;
 	key.nr = abi == ABI_X32 ? nr & ~(u64)X32_BIT : nr;
 	seen = bpf_map_lookup_elem(&denials, &key);
@@ -665,7 +671,7 @@ static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, 
 	if (seen)
 		__sync_fetch_and_add(&seen->count, 1);
 	else
-		drop(slot_of(m->slot, m->gen), DROP_DENIAL);
+		drop(s, DROP_DENIAL);
 	return 0;
 }
 
