@@ -26,6 +26,26 @@ const (
 // pinDir is of this layout only: another build's recordings are not ours to read.
 var pinDir = filepath.Join(pinRoot, layout())
 
+// hostProcess is in the mount namespace from which the hooks of this host look for pins.
+var hostProcess = 1
+
+// requireShared refuses to record where bpffs would have to be mounted, and would be in this process's own mount namespace
+// only, as in a wrapper's around a runtime: the start would succeed, and the hook that collects would find nothing.
+func requireShared() error {
+	mounted, err := isBPFFS()
+	if err != nil || mounted {
+		return err
+	}
+	own, err := mountNS(os.Getpid())
+	if err != nil {
+		return err
+	}
+	if host, err := mountNS(hostProcess); err != nil || own != host {
+		return fmt.Errorf("%w: bpffs is not mounted at %s, and this process is in a mount namespace of its own, where other hooks would not see it: mount it on the host (mount -t bpf bpf %[2]s)", ErrUnsupported, bpffs)
+	}
+	return nil
+}
+
 // mountBPFFS makes sure that bpffs is mounted.
 func mountBPFFS() error {
 	mounted, err := isBPFFS()

@@ -30,7 +30,7 @@ func rerun(t *testing.T, role, test string) *exec.Cmd {
 	return cmd
 }
 
-// TestWorker is not a test of its own: [TestConcurrent] and [TestKilled] run it as other processes.
+// TestWorker is not a test of its own: [TestConcurrent] and others run it as other processes.
 func TestWorker(t *testing.T) {
 	switch os.Getenv(roleEnv) {
 	case "worker":
@@ -40,6 +40,24 @@ func TestWorker(t *testing.T) {
 	case "victim":
 		for {
 			exact(t)
+		}
+	case "stray":
+		hostProcess = os.Getppid()
+		c := newContainer(t, true, nil, "none", "plain", "calls", "39")
+		if err := Start(c.id, c.cmd.Process.Pid, Options{}); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "mount it on the host") {
+			t.Errorf("want a refusal, got %v", err)
+		}
+		if mounted, err := isBPFFS(); err != nil || mounted {
+			t.Errorf("bpffs is mounted: %v, %v", mounted, err)
+		}
+		// Who says that all its hooks run here, or finds a bpffs, records.
+		hold, err := Hold()
+		if err != nil {
+			t.Fatal(err)
+		}
+		exact(t)
+		if err := hold.Close(); err != nil {
+			t.Error(err)
 		}
 	default: // not a test: runs as another process, see TestConcurrent
 	}
@@ -58,6 +76,16 @@ func exact(t *testing.T) {
 		Boundary: profile.BoundaryFilter, Runtime: "execve", Workload: "fork wait4 getpid getppid exit_group",
 		Denied: []string{"1: workload getuid(102) errno 1 x2"},
 	})
+}
+
+// TestOwnMountNamespace starts where the hook that collects would not see the pins.
+func TestOwnMountNamespace(t *testing.T) {
+	needRoot(t)
+	cmd := rerun(t, "stray", "TestWorker")
+	cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestWorker") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // TestConcurrent starts and collects in twenty processes at once. All of them load, or find loaded, the same set, and

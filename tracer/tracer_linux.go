@@ -109,6 +109,9 @@ func Start(id string, pid int, o Options) error {
 	if err != nil {
 		return err
 	}
+	if err := requireShared(); err != nil {
+		return fmt.Errorf("container %q: %w", id, err)
+	}
 	if own, err := mountNS(os.Getpid()); err == nil && own == mnt {
 		mnt = 0 // whoever joins this one cannot be told from the host
 	}

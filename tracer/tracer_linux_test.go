@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(roleEnv) == "" {
 		os.Exit(again())
 	}
+	hostProcess = os.Getpid() // the tests' world is a host
 	if os.Getenv(roleEnv) == "tests" {
 		for unix.Unmount(bpffs, unix.MNT_DETACH) == nil {
 		}

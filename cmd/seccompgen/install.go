@@ -85,5 +85,8 @@ func register(c *cli.Context, plan func(*engine.Host, string) (*engine.Plan, err
 	if p.After != "" {
 		fmt.Fprintln(c.App.ErrWriter, "seccompgen:", p.After)
 	}
+	if c.Command.Name == "install" && host.Root == "" && engine.CanProbe(name) {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: seccompgen status --probe %s tries whether it records\n", name)
+	}
 	return nil
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -28,6 +30,7 @@ func statusCommand() *cli.Command {
 			&cli.BoolFlag{Name: "abort", Usage: "end the recordings with these IDs and throw them away; without an ID, clear what crashes left"},
 			&cli.BoolFlag{Name: "all", Usage: "with --abort: end all recordings of this host"},
 			&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "`time` for the hooks of recordings that have ended, before --collect or --abort takes them"},
+			&cli.StringFlag{Name: "probe", Usage: "start a throw-away container of `ENGINE` (podman or docker), and tell whether it is recorded"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: status,
@@ -55,6 +58,8 @@ func status(c *cli.Context) error {
 		return errors.New("give --collect or --abort, not both")
 	case c.Bool("all") && !c.Bool("abort"):
 		return errors.New("--all goes with --abort")
+	case c.IsSet("probe") && (c.Bool("abort") || c.Bool("collect")):
+		return errors.New("--probe goes alone")
 	case c.Bool("abort"):
 		return abort(c)
 	case c.Bool("collect"):
@@ -62,6 +67,9 @@ func status(c *cli.Context) error {
 	}
 	if err := noMoreThan(c, 0); err != nil {
 		return err
+	}
+	if c.IsSet("probe") {
+		return probe(c)
 	}
 	list, err := tracer.List()
 	if err != nil {
@@ -112,6 +120,32 @@ func status(c *cli.Context) error {
 	}
 	fmt.Fprintln(c.App.Writer)
 	return printEngines(c.App.Writer, (&engine.Host{}).Status())
+}
+
+// probe says whether an engine's containers are recorded.
+func probe(c *cli.Context) error {
+	name := c.String("probe")
+	p := &engine.Probe{Name: "seccompgen-probe-" + strings.ToLower(rand.Text()[:10]), Recordings: hook.DefaultDir}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("probe %s: recording needs root, run this as root", name)
+	}
+	r, err := p.Run(c.Context, name)
+	if err == nil {
+		fmt.Fprintf(c.App.Writer, "%s records: a container under %s %s made %d different calls\n", name, r.Runtime.Name, r.Runtime.Version, len(r.Syscalls))
+		return nil
+	}
+	// A recording that is still under way tells one hook that did not come from two.
+	list, listErr := tracer.List()
+	at := slices.IndexFunc(list, func(s tracer.Status) bool { return strings.Contains(string(s.Options.Hook), p.Name) })
+	switch {
+	case listErr != nil:
+		err = errors.Join(err, listErr)
+	case at >= 0:
+		err = errors.Join(fmt.Errorf("%w: the hook was called at its start, and not after its end", err), tracer.Abort(list[at].ID))
+	case errors.Is(err, engine.ErrNotRecorded):
+		err = fmt.Errorf("%w: nothing called the hook; seccompgen status tells where it is registered, journalctl -t seccompgen what hooks said", err)
+	}
+	return fmt.Errorf("probe %s: %w", name, err)
 }
 
 func printEngines(w io.Writer, engines []engine.Status) error {

@@ -101,7 +101,9 @@ func (c Change) apply() error {
 	}
 	switch {
 	case c.Removes():
-		err = os.Remove(c.Path)
+		if err = os.Remove(c.Path); err == nil {
+			removeMade(c.Path)
+		}
 	case c.Link != "":
 		if err = os.MkdirAll(filepath.Dir(c.Path), 0o755); err == nil {
 			err = renameio.Symlink(c.Link, c.Path)
@@ -126,6 +128,20 @@ func (c Change) apply() error {
 	return nil
 }
 
+// removeMade removes the directories that apply may have made for a file, if nothing is left in them.
+func removeMade(path string) {
+	for dir := filepath.Dir(path); slices.ContainsFunc(madeDirs, func(made string) bool { return strings.HasSuffix(dir, made) }); dir = filepath.Dir(dir) {
+		if os.Remove(dir) != nil {
+			return
+		}
+	}
+}
+
+var madeDirs = []string{
+	podmanHooks, filepath.Dir(podmanHooks), filepath.Dir(podmanDropIn), vendorHooks, filepath.Dir(vendorHooks), nriDir, filepath.Dir(nriDir),
+	filepath.Dir(dockerFile), filepath.Dir(containerdFile),
+}
+
 // read returns a file's content, or nil if there is none. A symbolic link's is its target: that is what we make of it.
 func read(path string) ([]byte, error) {
 	if target, err := os.Readlink(path); err == nil && filepath.Base(path) == pluginName {
@@ -146,6 +162,9 @@ func ours(data []byte) bool {
 	var file struct {
 		Hook  struct{ Path string }
 		Hooks struct{ CreateRuntime []struct{ Path string } }
+	}
+	if bytes.HasPrefix(data, []byte(dropInHead)) {
+		return true
 	}
 	if json.Unmarshal(data, &file) != nil {
 		return strings.HasPrefix(string(data), "-> ") && strings.HasSuffix(strings.TrimSpace(string(data)), "/nri-plugin")
@@ -174,10 +193,9 @@ func (h *Host) plan(name string, install bool) (*Plan, error) {
 	}
 	switch name {
 	case "podman":
-		err = h.hooksD(plan, name, podmanHooks, install)
+		err = h.podman(plan, install)
 	case "crio":
-		err = h.hooksD(plan, name, crioHooks, install)
-		plan.After = "restart CRI-O: systemctl restart crio"
+		err = h.crio(plan, install)
 	case "docker":
 		err = h.docker(plan, install)
 		plan.After = "tell Docker: systemctl reload docker"

@@ -84,8 +84,29 @@ func TestInstallAndBack(t *testing.T) {
 		"podman": {engine: "podman", want: map[string][]string{
 			podmanHooks + "/seccompgen-record.json": {`/oci-hook"`, `dev\\.seccompgen`}, podmanHooks + "/seccompgen-trace.json": {"--trace-annotation"},
 		}},
+		"podman, where nobody set hooks_dir": {
+			engine: "podman", before: map[string]string{"/etc/containers/containers.conf": "[engine]\nruntime = \"runc\"\n"}, want: map[string][]string{
+				podmanDropIn: {dropInHead + "[engine]\nhooks_dir = ['" + vendorHooks + "', '" + podmanHooks + "']\n"}, podmanHooks + "/seccompgen-trace.json": {"--trace-annotation"},
+			},
+		},
+		"podman, where its administrator has a directory": {
+			engine: "podman", before: map[string]string{"/etc/containers/containers.conf.d/50.conf": "[engine]\nhooks_dir = [\"/srv/a\", \"/srv/hooks/\", \"" + vendorHooks + "\"]\n"},
+			want: map[string][]string{"/srv/hooks/seccompgen-record.json": {`/oci-hook"`}, podmanDropIn: nil, podmanHooks + "/seccompgen-record.json": nil},
+		},
+		"podman, where a list was added to": {
+			engine: "podman", before: map[string]string{"/usr/share/containers/containers.conf": "[engine]\nhooks_dir = [\"/srv/a\", {append=true}]\n", "/etc/containers/containers.conf": "[engine]\nhooks_dir = [\"/srv/b\"]\n"},
+			want: map[string][]string{"/srv/b/seccompgen-record.json": {`/oci-hook"`}, podmanDropIn: nil},
+		},
+		"podman beside CRI-O, which reads /etc": {
+			engine: "podman", before: map[string]string{"/etc/crio/crio.conf.d/10": "[crio.runtime]\nhooks_dir = [\"" + podmanHooks + "\"]\n"},
+			want: map[string][]string{podmanHooks + "/seccompgen-trace.json": {"--trace-annotation"}, podmanDropIn: {podmanHooks}},
+		},
+		"crio with a directory": {
+			engine: "crio", before: map[string]string{"/etc/crio/crio.conf": "[crio.runtime]\nhooks_dir = [\"/srv/a\"]\n", "/etc/crio/crio.conf.d/10": "[crio.runtime]\nhooks_dir = [\"/srv/b\", \"" + vendorHooks + "\"]\n"},
+			want: map[string][]string{"/srv/b/seccompgen-trace.json": {`"oci-hook"` + "\n"}, vendorHooks + "/seccompgen-trace.json": nil},
+		},
 		"crio beside podman": {engine: "crio", before: map[string]string{podmanHooks + "/other.json": "{}"}, want: map[string][]string{
-			crioHooks + "/seccompgen-record.json": {`/oci-hook"`}, crioHooks + "/seccompgen-trace.json": {"trace-syscall"},
+			vendorHooks + "/seccompgen-record.json": {`/oci-hook"`}, vendorHooks + "/seccompgen-trace.json": {"trace-syscall"},
 		}},
 		"docker without a file": {engine: "docker", want: map[string][]string{dockerFile: {`"runtimes": {`, `/seccompgen-runc"`}}},
 		"docker with settings": {
@@ -135,6 +156,9 @@ func TestInstallAndBack(t *testing.T) {
 			}
 			installed := tree(t, h.Root)
 			for path, parts := range c.want {
+				if _, there := installed[path]; parts == nil && there {
+					t.Errorf("%s is there", path)
+				}
 				for _, part := range parts {
 					if !strings.Contains(installed[path], part) {
 						t.Errorf("%s has no %q:\n%s", path, part, installed[path])
@@ -169,6 +193,11 @@ func TestInstallAndBack(t *testing.T) {
 			}
 			if diff := cmp.Diff(before, after); diff != "" {
 				t.Errorf("uninstall leaves %s", diff)
+			}
+			for _, dir := range madeDirs {
+				if files, err := os.ReadDir(h.Root + dir); err == nil && len(files) == 0 {
+					t.Errorf("uninstall leaves %s", dir)
+				}
 			}
 			if again := do(t, h.Uninstall, c.engine); len(again.Changes) > 0 {
 				t.Errorf("a second uninstall changes %s", again.Diff())
@@ -205,8 +234,12 @@ func TestInstallRefuses(t *testing.T) {
 		"a broken block":     {"containerd", containerdFile, "version = 2\n" + blockBegin, "broken block"},
 		"a foreign spec":     {"containerd", baseSpecFile, `{}`, "not ours"},
 		"a foreign hook":     {"podman", podmanHooks + "/seccompgen-record.json", `{"hook":{"path":"/usr/bin/x"}}`, "not ours"},
+		"a later hooks_dir":  {"podman", "/etc/containers/containers.conf.d/99.conf", "[engine]\nhooks_dir = [\"" + vendorHooks + "\"]\n", "99.conf sets the hooks_dir of Podman after all drop-in files: add \"/etc/containers/oci/hooks.d\""},
+		"no TOML for podman": {"podman", "/etc/containers/containers.conf", "[engine", "decode"},
+		"our drop-in's name": {"podman", podmanDropIn, "[engine]\n", "not ours"},
+		"no hooks_dir":       {"crio", "/etc/crio/crio.conf", "[crio.runtime]\nhooks_dir = []\n", "empty hooks_dir"},
 		"an unknown engine":  {"lxc", "/x", "", "no engine"},
-		"no JSON, hook file": {"crio", crioHooks + "/seccompgen-trace.json", `hello`, "not ours"},
+		"no JSON, hook file": {"crio", vendorHooks + "/seccompgen-trace.json", `hello`, "not ours"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := host(t, "1.6.20")
@@ -222,6 +255,44 @@ func TestInstallRefuses(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 		})
+	}
+}
+
+// Podman and CRI-O read one directory: whoever is registered first, Podman's file stays, for its annotation's sake.
+func TestSharedDirectory(t *testing.T) {
+	for _, order := range [][]string{{"podman", "crio"}, {"crio", "podman"}} {
+		h := host(t, "1.6.20")
+		put(t, h.Root+"/etc/crio/crio.conf", "[crio.runtime]\nhooks_dir = [\""+podmanHooks+"\"]\n")
+		before := tree(t, h.Root)
+		for _, name := range append(order, "crio", "podman") {
+			do(t, h.Install, name)
+		}
+		if got := tree(t, h.Root)[podmanHooks+"/seccompgen-trace.json"]; !strings.Contains(got, "--trace-annotation") {
+			t.Errorf("%q: %s", order, got)
+		}
+		if p := do(t, h.Uninstall, "podman"); !strings.Contains(p.After, "seccompgen install crio") {
+			t.Errorf("uninstall says %q", p.After)
+		}
+		do(t, h.Uninstall, "crio")
+		if diff := cmp.Diff(before, tree(t, h.Root)); diff != "" {
+			t.Errorf("uninstall leaves %s", diff)
+		}
+	}
+}
+
+// What an earlier version put where Podman does not look is told, and moved.
+func TestStatusUnread(t *testing.T) {
+	h := host(t, "1.6.20")
+	do(t, h.Install, "podman")
+	if err := os.Remove(h.Root + podmanDropIn); err != nil {
+		t.Fatal(err)
+	}
+	if s := h.status("podman"); len(s.Registered) > 0 || !strings.Contains(strings.Join(s.Problems, "\n"), "seccompgen-record.json is not read: Podman reads "+vendorHooks+"; seccompgen install podman mends it") {
+		t.Errorf("got %+v", s)
+	}
+	do(t, h.Install, "podman")
+	if s := h.status("podman"); len(s.Registered) != 2 || len(s.Problems) > 0 {
+		t.Errorf("got %+v", s)
 	}
 }
 

@@ -11,15 +11,10 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/tailscale/hujson"
-
-	hooksd "github.com/seccompgen/seccompgen/hooks.d"
 )
 
-// Where the engines look. Podman takes the file in /etc before that of the same name in /usr/share, which is CRI-O's: a
-// host can have both.
+// Where the others look.
 const (
-	podmanHooks    = "/etc/containers/oci/hooks.d"
-	crioHooks      = "/usr/share/containers/oci/hooks.d"
 	dockerFile     = "/etc/docker/daemon.json"
 	containerdFile = "/etc/containerd/config.toml"
 	baseSpecFile   = "/etc/containerd/seccompgen-base.json"
@@ -27,37 +22,6 @@ const (
 	pluginName     = "10-seccompgen"
 	handler        = "seccompgen" // the name of our runtime in Docker and containerd
 )
-
-// hooksD plans the files for an engine that reads a hooks.d.
-func (h *Host) hooksD(plan *Plan, name, dir string, install bool) error {
-	files, err := hooksd.Files.ReadDir(name)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		path := h.path(filepath.Join(dir, f.Name()))
-		old, err := read(path)
-		if err != nil {
-			return err
-		}
-		if old != nil && !ours(old) {
-			return fmt.Errorf("%s is there and is not ours: take it away, or register %s by hand (docs/engines.md)", path, filepath.Join(h.Dir, "oci-hook"))
-		}
-		c := Change{Path: path, Old: old}
-		if install {
-			if c.New, err = hooksd.Files.ReadFile(name + "/" + f.Name()); err != nil {
-				return err
-			}
-			hook, err := json.Marshal(filepath.Join(h.Dir, "oci-hook"))
-			if err != nil {
-				return err
-			}
-			c.New = bytes.Replace(c.New, []byte(`"`+hooksd.Hook+`"`), hook, 1)
-		}
-		plan.Changes = append(plan.Changes, c)
-	}
-	return nil
-}
 
 // docker plans the runtime in daemon.json.
 func (h *Host) docker(plan *Plan, install bool) error {

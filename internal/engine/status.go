@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-
-	hooksd "github.com/seccompgen/seccompgen/hooks.d"
 )
 
 // Status is what one engine knows of us.
@@ -28,21 +26,23 @@ type Status struct {
 func (h *Host) Status() []Status {
 	var all []Status
 	for _, name := range Names {
-		s := Status{Engine: name, Registered: []string{}, Programs: []string{}}
-		s.Version, _ = engineVersion(name) // it is not installed, or does not say
-		switch name {
-		case "podman":
-			h.hooksDStatus(&s, podmanHooks)
-		case "crio":
-			h.hooksDStatus(&s, crioHooks)
-		case "docker":
-			h.dockerStatus(&s)
-		case "containerd":
-			h.containerdStatus(&s)
-		}
-		all = append(all, s)
+		all = append(all, h.status(name))
 	}
 	return all
+}
+
+func (h *Host) status(name string) Status {
+	s := Status{Engine: name, Registered: []string{}, Programs: []string{}}
+	s.Version, _ = engineVersion(name) // it is not installed, or does not say
+	switch name {
+	case "podman", "crio":
+		h.hooksDStatus(&s)
+	case "docker":
+		h.dockerStatus(&s)
+	case "containerd":
+		h.containerdStatus(&s)
+	}
+	return s
 }
 
 // load reads a file that may register us. It has to be root's alone.
@@ -92,31 +92,6 @@ func (s *Status) runs(file, program string) {
 		return
 	}
 	s.Hook = strings.TrimPrefix(strings.TrimSpace(string(out)), "seccompgen oci-hook ")
-}
-
-func (h *Host) hooksDStatus(s *Status, dir string) {
-	files, err := hooksd.Files.ReadDir(s.Engine)
-	if err != nil {
-		s.problem(err)
-	}
-	for _, f := range files {
-		path := h.path(filepath.Join(dir, f.Name()))
-		data := s.load(path)
-		var file struct{ Hook struct{ Path string } }
-		if data == nil {
-			continue
-		}
-		if err := json.Unmarshal(data, &file); err != nil {
-			s.problem(fmt.Errorf("decode %s: %w", path, err))
-			continue
-		}
-		s.runs(path, file.Hook.Path)
-	}
-	if other := h.path(filepath.Join(dir, "oci-seccomp-bpf-hook.json")); len(s.Registered) > 0 {
-		if _, err := os.Lstat(other); err == nil {
-			s.problem(fmt.Errorf("%s is there too: both record what %s asks for", other, "io.containers.trace-syscall"))
-		}
-	}
 }
 
 func (h *Host) dockerStatus(s *Status) {

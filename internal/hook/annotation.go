@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/syslog"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -55,21 +57,31 @@ func shorten(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// Asked returns the annotation by which a container of a pod asks for a recording, or "".
-func Asked(annotations map[string]string, container string) (key, value string, err error) {
+// Asked returns the annotation by which a container of a pod asks for a recording, or "". id and name are what NRI calls the
+// container, where annotations are the pod's own words.
+func Asked(annotations map[string]string, id, name string) (key, value string, err error) {
 	all := maps.Clone(annotations)
-	all[containerNameAnnotation] = container
+	maps.DeleteFunc(all, func(key, _ string) bool {
+		return slices.Contains(typeAnnotations, key) || key == crioNameAnnotation || key == criNameAnnotation
+	})
+	all[containerNameAnnotation] = cmp.Or(nameInCRIO(name), name)
 	r, err := asked(all)
 	if r == nil {
+		if err == nil {
+			tellUnmatched(all, id)
+		}
 		return "", "", err
 	}
 	return r.key, r.value, nil
 }
 
+// typeAnnotations tell a pod's sandbox from its containers.
+var typeAnnotations = []string{"io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri.container-type"}
+
 // asked returns what a container's annotations ask for, or nil. It does not yet look at the host's files.
 func asked(annotations map[string]string) (*request, error) {
 	// A pod's annotations are also those of the process that only holds its namespaces.
-	for _, key := range []string{"io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri.container-type"} {
+	for _, key := range typeAnnotations {
 		if annotations[key] == "sandbox" {
 			return nil, nil
 		}
@@ -109,33 +121,90 @@ func recordAnnotation(annotations map[string]string) (key, value string, ok bool
 	return RecordAnnotation, value, ok
 }
 
-// CRI-O's names for what a container of a pod is called, and the id of the pod's sandbox.
+// tellUnmatched tells the log of annotations that ask for recordings of containers of other names, for a container that has
+// none. Often that is as it should be; where a name was misspelt, or the engine tells none, nothing else says so.
+func tellUnmatched(annotations map[string]string, id string) {
+	if keys := unmatched(annotations); len(keys) > 0 {
+		logLine(syslog.LOG_NOTICE, "event", "unmatched", "container", id, "name", containerName(annotations), "annotations", strings.Join(keys, " "))
+	}
+}
+
+// unmatched returns these annotations of a container that [asked] finds nothing for.
+func unmatched(annotations map[string]string) []string {
+	if slices.ContainsFunc(typeAnnotations, func(key string) bool { return annotations[key] == "sandbox" }) {
+		return nil
+	}
+	if _, _, ok := recordAnnotation(annotations); ok { // "false"
+		return nil
+	}
+	var keys []string
+	for key, value := range annotations {
+		if (strings.HasPrefix(key, RecordAnnotation+"/") || strings.HasPrefix(key, TraceAnnotation+"/")) && value != "false" {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// What engines say of a container of a pod. CRI-O's Name is k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT; older ones have the
+// kubelet's label too, as an annotation.
 const (
 	containerNameAnnotation = "io.kubernetes.container.name"
+	crioNameAnnotation      = "io.kubernetes.cri-o.Name"
+	criNameAnnotation       = "io.kubernetes.cri.container-name" // containerd's
 	sandboxAnnotation       = "io.kubernetes.cri-o.SandboxID"
+	criSandboxAnnotation    = "io.kubernetes.cri.sandbox-id"
 )
 
 // containerName returns the name that a container has in its pod, or "".
 func containerName(annotations map[string]string) string {
-	return nameIn(annotations, 63, containerNameAnnotation, "io.kubernetes.cri.container-name")
+	return cmp.Or(oneOf(nameInCRIO(annotations[crioNameAnnotation]), nameIn(annotations, 63, criNameAnnotation)), nameIn(annotations, 63, containerNameAnnotation))
+}
+
+// nameInCRIO returns the name in its pod of the container that CRI-O calls so, or "".
+func nameInCRIO(long string) string {
+	parts := strings.Split(long, "_")
+	if len(parts) != 6 || parts[0] != "k8s" || !wrapper.IsName(parts[1], 63, "-") {
+		return ""
+	}
+	return parts[1]
 }
 
 // sandboxID returns the id of a container's pod, or "". It is the same for a container that the kubelet starts again,
-// which has a new id of its own. Each engine sets its own annotation over what a stranger wrote; where both are there, and
-// differ, one is a stranger's, who could add to another pod's recording.
+// which has a new id of its own.
 func sandboxID(annotations map[string]string) string {
-	crio, containerd := nameIn(annotations, 64, sandboxAnnotation), nameIn(annotations, 64, "io.kubernetes.cri.sandbox-id")
+	return oneOf(nameIn(annotations, 64, sandboxAnnotation), nameIn(annotations, 64, criSandboxAnnotation))
+}
+
+// oneOf returns what CRI-O or containerd says. Each sets its own annotation over what a stranger wrote; where both are there,
+// and differ, one is a stranger's, who could add to another pod's recording.
+func oneOf(crio, containerd string) string {
 	if crio != "" && containerd != "" && crio != containerd {
 		return ""
 	}
 	return cmp.Or(crio, containerd)
 }
 
-func nameIn(annotations map[string]string, most int, keys ...string) string {
-	for _, key := range keys {
-		if name := annotations[key]; wrapper.IsName(name, most, "-") {
-			return name
+// ofPods reports whether an engine of pods made a container: its annotations are the words of whoever may make a pod. Such a
+// one can give itself any annotation, and for a sandbox CRI-O even lets it replace CRI-O's own. But it can take none
+// away. So it is the names that count: CRI-O sets more than twenty, of which Podman knows these four.
+func ofPods(annotations map[string]string) bool {
+	if manager, ok := annotations["io.container.manager"]; ok && manager != "libpod" {
+		return true
+	}
+	for key := range annotations {
+		crio, ok := strings.CutPrefix(key, "io.kubernetes.cri-o.")
+		if ok && !slices.Contains([]string{"Created", "TTY", "ContainerType", "SandboxID"}, crio) || strings.HasPrefix(key, "io.kubernetes.cri.") {
+			return true
 		}
+	}
+	return false
+}
+
+func nameIn(annotations map[string]string, most int, key string) string {
+	if name := annotations[key]; wrapper.IsName(name, most, "-") {
+		return name
 	}
 	return ""
 }

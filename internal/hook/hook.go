@@ -4,7 +4,7 @@
 //
 // What surprises: it runs as root on strings that strangers wrote. Without --output and --dir it records only containers
 // that ask for it with an annotation, and can do nothing to others. What an annotation names is written beneath one
-// directory; only --trace-annotation, for engines that only root can talk to, lets one name a path.
+// directory; only --trace-annotation, for engines that only root can talk to, lets one name a path, and not that of a pod.
 package hook
 
 import (
@@ -98,6 +98,9 @@ func (o *options) run(stdin io.Reader, stderr io.Writer) error {
 	}
 	if !o.always {
 		if r, err := asked(annotations); r == nil && err == nil {
+			if s, err := decodeState(data); err == nil && s.Status != specs.StateStopped {
+				tellUnmatched(annotations, s.ID)
+			}
 			return nil
 		}
 	}
@@ -246,12 +249,12 @@ func (o *options) target(s *specs.State, annotations map[string]string) (*target
 		if r.name != "" {
 			t.name = r.name + "-" + t.name
 		}
-	case r.trace != nil && o.honour:
+	case r.trace != nil && o.honour && !ofPods(annotations):
 		t.trace = r.trace
 	case r.trace != nil:
 		// Who may annotate may not say which files of the host are read and written. The name is harmless.
 		if r.trace.input != "" {
-			return nil, &refusal{r.key, r.value, fmt.Errorf("%w: if: is for hooks that run with --trace-annotation", errInvalid)}
+			return nil, &refusal{r.key, r.value, fmt.Errorf("%w: if: is for hooks that run with --trace-annotation, and not for pods", errInvalid)}
 		}
 		t.profile = true
 		if name, err := parseName(strings.TrimSuffix(filepath.Base(r.trace.output), ".json")); err == nil && name != "" {

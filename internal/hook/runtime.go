@@ -37,15 +37,15 @@ func addHooks(bundle, self string) error {
 	if err != nil || !wrapper.Asks(data) {
 		return nil //nolint:nilerr // see above
 	}
-	changed, err := withHooks(data, self)
+	changed, err := withHooks(data, self, filepath.Base(bundle))
 	if err != nil || changed == nil {
 		return err
 	}
 	return renameio.WriteFile(filepath.Join(bundle, "config.json"), changed, 0o600, renameio.WithExistingPermissions())
 }
 
-// withHooks returns the configuration with the hook in it, or nil if nobody asks or it is there.
-func withHooks(data []byte, self string) ([]byte, error) {
+// withHooks returns the configuration of a container with the hook in it, or nil if nobody asks or it is there.
+func withHooks(data []byte, self, id string) ([]byte, error) {
 	var spec struct {
 		Process     *specs.Process
 		Annotations map[string]string
@@ -71,6 +71,7 @@ func withHooks(data []byte, self string) ([]byte, error) {
 		}
 	}
 	if r, err := asked(spec.Annotations); r == nil && err == nil {
+		tellUnmatched(spec.Annotations, id)
 		return nil, nil
 	}
 	hook, err := json.Marshal(specs.Hook{Path: self, Args: []string{"oci-hook"}, Timeout: &hookTimeout})

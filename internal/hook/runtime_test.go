@@ -30,7 +30,7 @@ func TestWithHooks(t *testing.T) {
 		"another container's": {`{"process":{},"annotations":{"dev.seccompgen.record/db":"b","io.kubernetes.cri.container-name":"web"}}`, "", ""},
 		"without a process":   {`{"annotations":{"dev.seccompgen.record":"b"}}`, "", ""},
 	} {
-		got, err := withHooks([]byte(c.config), "/h")
+		got, err := withHooks([]byte(c.config), "/h", "c1")
 		if err != nil || (got == nil) != (c.hooks == "") {
 			t.Errorf("%s: got %s, %v", name, got, err)
 		}

@@ -63,15 +63,15 @@ func (p *Plugin) CreateContainer(_ context.Context, pod *api.PodSandbox, c *api.
 		annotations = map[string]string{}
 	}
 	maps.Copy(annotations, c.GetAnnotations())
-	a, err := p.adjust(annotations, c.GetName())
+	a, err := p.adjust(annotations, c.GetId(), c.GetName())
 	if err != nil {
 		return nil, nil, fmt.Errorf("seccompgen: container %s of pod %s: %w", c.GetName(), pod.GetName(), err)
 	}
 	return a, nil, nil
 }
 
-func (p *Plugin) adjust(annotations map[string]string, name string) (*api.ContainerAdjustment, error) {
-	key, value, err := hook.Asked(annotations, name)
+func (p *Plugin) adjust(annotations map[string]string, id, name string) (*api.ContainerAdjustment, error) {
+	key, value, err := hook.Asked(annotations, id, name)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/test/lab"
+	"github.com/seccompgen/seccompgen/tracer"
 )
 
 // auditABIs are the architectures of audit records, include/uapi/linux/audit.h. x32 is x86-64's, with bit 30 set.
@@ -76,10 +77,25 @@ func (b *oracleBundle) write(t *testing.T, dir string, hooks *specs.Hooks) {
 	}
 }
 
+// holdBPFFS mounts bpffs for hooks that no session of ours runs: this world is not the host's.
+func holdBPFFS(t *testing.T) {
+	t.Helper()
+	hold, err := tracer.Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := hold.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // witness runs the bundle under SCMP_ACT_LOG, with the hook in it, as an engine does. It returns what the recorder and
 // what the audit saw of that very run.
 func (b *oracleBundle) witness(t *testing.T, runtime string) (*profile.Recording, map[profile.Phase][]string) {
 	t.Helper()
+	holdBPFFS(t)
 	for range 5 {
 		dir := t.TempDir()
 		out := filepath.Join(dir, "recording.json")

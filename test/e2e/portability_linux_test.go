@@ -100,6 +100,7 @@ func TestThreadFallback(t *testing.T) {
 	for _, rt := range ociRuntimes {
 		t.Run(rt.name, func(t *testing.T) {
 			runtime, files := rt.find(t), t.TempDir()
+			holdBPFFS(t)
 			run := func(seccomp *specs.LinuxSeccomp, hooks *specs.Hooks) (string, error) {
 				b := &oracleBundle{dir: t.TempDir(), spec: specs.Spec{
 					Version: "1.0.2", Root: &specs.Root{Path: rootfs}, Hooks: hooks,

@@ -22,7 +22,7 @@ type docker struct {
 	daemon *exec.Cmd
 }
 
-func newDocker(t testing.TB) *docker {
+func newDocker(t *testing.T) *docker {
 	t.Helper()
 	lab.NeedTool(t, "dockerd")
 	dir, err := os.MkdirTemp(worldDir, "d")
@@ -30,7 +30,8 @@ func newDocker(t testing.TB) *docker {
 		t.Fatal(err)
 	}
 	d := &docker{t: t, dir: dir}
-	d.ok(run(t, toolPath, "install", "docker", "--root", dir))
+	t.Setenv("DOCKER_HOST", "unix://"+dir+"/sock")
+	install(t, "docker")
 	d.start()
 	t.Cleanup(func() {
 		if ids := strings.Fields(d.do("ps", "--all", "--quiet").stdout); len(ids) > 0 {
@@ -47,7 +48,7 @@ func newDocker(t testing.TB) *docker {
 func (d *docker) start() {
 	d.t.Helper()
 	d.daemon = exec.Command("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", "vfs",
-		"--data-root", d.dir+"/root", "--exec-root", d.dir+"/exec", "--host", "unix://"+d.dir+"/sock", "--pidfile", d.dir+"/pid", "--config-file", d.dir+"/etc/docker/daemon.json")
+		"--data-root", d.dir+"/root", "--exec-root", d.dir+"/exec", "--host", "unix://"+d.dir+"/sock", "--pidfile", d.dir+"/pid")
 	log, err := os.OpenFile(d.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		d.t.Fatal(err)
@@ -63,7 +64,7 @@ func (d *docker) start() {
 			d.t.Logf("dockerd: %s", d.log())
 		}
 	})
-	wait(d.t, "dockerd", func() bool { return exec.Command("docker", "--host", "unix://"+d.dir+"/sock", "version").Run() == nil })
+	wait(d.t, "dockerd", func() bool { return exec.Command("docker", "version").Run() == nil })
 }
 
 // stop stops the daemon and its containerd, which is in its process group. The shims are not.
@@ -80,7 +81,7 @@ func (d *docker) stop(signal syscall.Signal) {
 
 func (d *docker) do(args ...string) result {
 	d.t.Helper()
-	return run(d.t, "docker", slices.Concat([]string{"--host", "unix://" + d.dir + "/sock"}, args)...)
+	return run(d.t, "docker", args...)
 }
 
 // run runs a container of the image lab under our runtime.
@@ -113,6 +114,12 @@ func TestDocker(t *testing.T) {
 	goTest(t, "strings", filepath.Join(rootfs, "bin/tests"))
 	d.ok(d.do("load", "--input", image(t, rootfs, "lab:1", "/bin/true")))
 
+	if r := run(t, toolPath, "status", "--probe", "docker"); r.exit != 0 || !strings.Contains(r.stdout, "docker records: a container under runc") {
+		t.Error(r)
+	}
+	if images := d.ok(d.do("images", "--quiet")).stdout; strings.Count(images, "\n") != 1 {
+		t.Errorf("the probe leaves an image: %s", images)
+	}
 	d.ok(d.run("--rm", "lab:1", "/bin/ls", "/"))
 	d.ok(d.run("--rm", "--env", "SECCOMPGEN_RECORD=false", "lab:1", "/bin/ls", "/"))
 	noRecordings(t)

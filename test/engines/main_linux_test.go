@@ -2,7 +2,6 @@ package engines
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -64,6 +64,11 @@ func testMain(m *testing.M) (int, error) {
 		return lab.Enter(worldEnv, dir)
 	}
 	err := lab.Seclude(worldDir)
+	for _, dir := range []string{"/etc", "/usr/share/containers"} {
+		if err == nil {
+			err = private(dir, filepath.Join(worldDir, filepath.Base(dir)))
+		}
+	}
 	if err == nil {
 		// A bpffs that stays, as where systemd mounts it: crun's wrapper, see lab.FindCrun, would keep one of ours to itself.
 		err = unix.Mount("bpf", lab.BPFFSDir, "bpf", 0, "mode=0700")
@@ -82,6 +87,17 @@ func testMain(m *testing.M) (int, error) {
 		err = fmt.Errorf("recordings are left: %+v", list)
 	}
 	return status, err
+}
+
+// private gives this world its own copy of a directory, if there is one: what engines read is set up there as on a host.
+func private(dir, copied string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if out, err := exec.Command("cp", "--archive", dir, copied).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy %s: %w: %s", dir, err, out)
+	}
+	return unix.Mount(copied, dir, "", unix.MS_BIND, "")
 }
 
 // rootFS makes a root file system: a static busybox, and calls, which makes the system calls that it is told to and no
@@ -134,39 +150,32 @@ func run(t testing.TB, name string, args ...string) result {
 
 // podman is a Podman of the test's own.
 type podman struct {
-	t    testing.TB
-	dir  string
-	args []string
-	cmd  string // "" for podman itself
+	t   testing.TB
+	dir string   // of its storage
+	cmd []string // podman, or what runs it as another user
 }
 
-// newPodman makes one, with the hook files that seccompgen installs.
+// hooksDir is where `seccompgen install podman` puts its files.
+const hooksDir = "/etc/containers/oci/hooks.d"
+
+// newPodman makes one, which `seccompgen install podman` has set up.
 func newPodman(t testing.TB, runtime string) *podman {
 	t.Helper()
-	return newPodmanWith(t, runtime, "podman")
+	p := newPodmanFor(t, runtime)
+	install(t, "podman")
+	return p
 }
 
-// newPodmanWith is newPodman with the hook files for an engine.
-func newPodmanWith(t testing.TB, runtime, engine string) *podman {
+// newPodmanFor makes one that knows no hooks yet. What this machine needs its administrator has configured.
+func newPodmanFor(t testing.TB, runtime string) *podman {
 	t.Helper()
 	lab.NeedTool(t, "podman")
 	dir, err := os.MkdirTemp(worldDir, "p")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := run(t, toolPath, "install", engine, "--root", dir); r.exit != 0 {
-		t.Fatal(r)
-	}
-	// Tests exchange them here.
-	hooks := filepath.Join(dir, "hooks.d")
-	installed := map[string]string{"podman": "etc/containers/oci/hooks.d", "crio": "usr/share/containers/oci/hooks.d"}[engine]
-	if err := os.Rename(filepath.Join(dir, installed), hooks); err != nil {
-		t.Fatal(err)
-	}
-	p := &podman{t, dir, []string{
-		"--root", dir + "/root", "--runroot", dir + "/run", "--tmpdir", dir + "/tmp", "--storage-driver", "vfs",
-		"--events-backend", "none", "--cgroup-manager", "cgroupfs", "--hooks-dir", hooks, "--runtime", runtime,
-	}, ""}
+	configure(t, dir+"/root", dir+"/run", dir+"/tmp", runtime)
+	p := &podman{t, dir, []string{"podman"}}
 	t.Cleanup(func() {
 		p.do("rm", "--all", "--force", "--time", "0")
 		removeCgroups("libpod_parent/conmon", "libpod_parent")
@@ -174,6 +183,86 @@ func newPodmanWith(t testing.TB, runtime, engine string) *podman {
 		wait(t, "the end of Podman's clean-up", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	return p
+}
+
+// configure is the administrator's part: where Podman keeps things, and what it cannot do here.
+func configure(t testing.TB, root, run, tmp, runtime string) {
+	t.Helper()
+	name := strings.Split(filepath.Base(runtime), "-")[0]
+	for path, text := range map[string]string{
+		"/etc/containers/containers.conf": fmt.Sprintf(`[containers]
+default_ulimits = ["nofile=1024:20000", "nproc=4096:4096"] # no CAP_SYS_RESOURCE here
+[engine]
+runtime = %q
+cgroup_manager = "cgroupfs" # no systemd here
+events_logger = "none"
+tmp_dir = %q
+[engine.runtimes]
+%s = [%q]
+`, name, tmp, name, runtime),
+		"/etc/containers/storage.conf": fmt.Sprintf("[storage]\ndriver = \"vfs\"\ngraphroot = %q\nrunroot = %q\nrootless_storage_path = %q\n", root, run, root),
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// install registers the hook with an engine until the test ends; what it found is there again then.
+func install(t testing.TB, engine string) {
+	t.Helper()
+	before := files(t)
+	if r := run(t, toolPath, "install", engine); r.exit != 0 {
+		t.Fatal(r)
+	}
+	t.Cleanup(func() {
+		if r := run(t, toolPath, "uninstall", engine); r.exit != 0 {
+			t.Error(r)
+		}
+		if diff := cmp.Diff(before, files(t)); diff != "" {
+			t.Errorf("uninstall %s leaves %s", engine, diff)
+		}
+	})
+}
+
+// files returns all that install may touch, directories too.
+func files(t testing.TB) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, dir := range []string{"/etc/containers", "/etc/docker", "/usr/share/containers"} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || !d.Type().IsRegular() {
+				all[path] = "no file"
+				return err
+			}
+			data, err := os.ReadFile(path)
+			all[path] = string(data)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// edit changes a file that install wrote, until the test ends.
+func edit(t testing.TB, path, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(data), from, to, 1)
+	if text == string(data) {
+		t.Fatalf("%s has no %s: %s", path, from, data)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // processes returns the pids of those that live and whose status line and command line are as wanted.
@@ -227,13 +316,13 @@ func removeCgroups(names ...string) {
 
 func (p *podman) do(args ...string) result {
 	p.t.Helper()
-	return run(p.t, cmp.Or(p.cmd, "podman"), slices.Concat(p.args, args)...)
+	return run(p.t, p.cmd[0], slices.Concat(p.cmd[1:], args)...)
 }
 
 // run runs a container; args are options, an image or --rootfs DIR, and the command.
 func (p *podman) run(args ...string) result {
 	p.t.Helper()
-	return p.do(slices.Concat([]string{"run", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", "none"}, args)...)
+	return p.do(slices.Concat([]string{"run", "--network", "none"}, args)...)
 }
 
 // ok fails the test unless a command went well.

@@ -195,15 +195,7 @@ func TestDropIn(t *testing.T) {
 		}
 
 		// --trace-policy exact leaves out what another run of a Go runtime may need.
-		file := filepath.Join(p.dir, "hooks.d/seccompgen-trace.json")
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := strings.Replace(string(data), `"--trace-annotation"`, `"--trace-annotation", "--trace-policy", "exact"`, 1)
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		edit(t, hooksDir+"/seccompgen-trace.json", `"--trace-annotation"`, `"--trace-annotation", "--trace-policy", "exact"`)
 		exact := filepath.Join(dir, "exact.json")
 		traced("of:"+exact, "/bin/ls", "/")
 		written(exact)
@@ -274,15 +266,9 @@ func TestUntouched(t *testing.T) {
 		if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"called $@\" >> "+called+"\nexec "+hookPath+" \"$@\" 2>>"+called+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		files, _ := filepath.Glob(filepath.Join(p.dir, "hooks.d/*"))
+		files, _ := filepath.Glob(hooksDir + "/*")
 		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(data), hookPath, script)), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			edit(t, file, hookPath, script)
 		}
 		p.ok(p.run("--rm", "--rootfs", rootfs, "/bin/ls", "/"))
 		p.ok(p.run("--rm", "--annotation", "a=b", "--annotation", record+"er=x", "--rootfs", rootfs, "/bin/ls", "/"))
@@ -299,6 +285,12 @@ func TestUntouched(t *testing.T) {
 		if err := os.WriteFile(files[0], []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { // as install had it
+			if err := os.Remove(files[0]); err != nil {
+				t.Error(err)
+			}
+			p.ok(run(t, toolPath, "install", "podman"))
+		})
 		p.ok(p.run("--rm", "--annotation", "a=b", "--rootfs", rootfs, "/bin/ls", "/"))
 		if data, err := os.ReadFile(called); err != nil || strings.Count(string(data), "called") < 2 {
 			t.Errorf("the hook was not called: %q, %v", data, err)
@@ -313,10 +305,42 @@ func TestUntouched(t *testing.T) {
 	})
 }
 
-// CRI-O is not to be had here. Its hook files are loaded by Podman's reader, which is the same, and called with the
-// annotations that CRI-O makes of a pod's.
+// As the documentation says it: install, probe, uninstall; what is wrong is said.
+func TestProbe(t *testing.T) { // a minute: what does not come has its time to come
+	eachRuntime(t, func(t *testing.T, runtime string) {
+		p := newPodmanFor(t, runtime)
+		probe := func(want string, exit int) {
+			t.Helper()
+			r := run(t, toolPath, "status", "--probe", "podman")
+			if r.exit != exit || !contains(want, r.stdout, r.stderr) {
+				t.Errorf("want exit %d and %q: %s", exit, want, r)
+			}
+			if left := p.ok(p.do("ps", "--all", "--quiet")).stdout; left != "" {
+				t.Errorf("a container is left: %s", left)
+			}
+			noRecordings(t)
+		}
+		probe("nothing of ours is registered where it looks: seccompgen install podman", 1)
+		install(t, "podman")
+		probe("podman records: a container under "+strings.Split(filepath.Base(runtime), "-")[0], 0)
+		record := hooksDir + "/seccompgen-record.json"
+		edit(t, record, `"createRuntime",`, "")
+		probe("evidence is missing: map[collect:1]", 1)
+		edit(t, record, `"poststop"`, `"createRuntime"`)
+		probe("was called at its start, and not after its end", 1)
+		edit(t, record, "^dev", "^another")
+		probe("nothing called the hook", 1)
+		edit(t, record, "^another", "^dev")
+		edit(t, record, `"oci-hook"`, `"oci-hook", "--no-such-flag"`)
+		probe("flag provided but not defined", 1)
+	})
+}
+
+// CRI-O is not to be had here. Its hook files are read by Podman, where nobody has set it up, and called with the annotations
+// that CRI-O makes of a pod's.
 func TestFilesForCRIO(t *testing.T) {
-	p, rootfs := newPodmanWith(t, lab.NeedTool(t, "runc"), "crio"), rootFS(t)
+	p, rootfs := newPodmanFor(t, lab.NeedTool(t, "runc")), rootFS(t)
+	install(t, "crio")
 	clear(t)
 	annotated := func(annotations ...string) result {
 		args := []string{"--rm"}
@@ -341,13 +365,27 @@ func TestFilesForCRIO(t *testing.T) {
 	if r := annotated(trace + "=of:" + outside + ";if:/usr/share/containers/seccomp.json"); r.exit == 0 || !contains("if: is for hooks", r.stderr) {
 		t.Errorf("if: is honoured: %s", r)
 	}
-	const name, kind = "io.kubernetes.container.name", "io.kubernetes.cri-o.ContainerType"
-	p.ok(annotated(trace+"/web=of:/x", name+"=db"))
-	p.ok(annotated(record+"/web=x", name+"=db"))
+	const name, kind, sandbox = "io.kubernetes.cri-o.Name", "io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID"
+	p.ok(annotated(trace+"/web=of:/x", name+"=k8s_db_shop_default_uid_0"))
+	p.ok(annotated(record+"/web=x", name+"=k8s_db_shop_default_uid_0"))
 	p.ok(annotated(record+"=x", kind+"=sandbox"))
 	noRecordings(t)
-	p.ok(annotated(record+"/web=one", name+"=web", kind+"=container"))
-	recordings(t, "one-", 1)
+	for attempt := range 2 {
+		p.ok(annotated(record+"/web=one", fmt.Sprintf("%s=k8s_web_shop_default_uid_%d", name, attempt), kind+"=container", sandbox+"=pod"))
+		withRuns(t, recordingsDir+"/one-web-pod.json", attempt+1)
+	}
+	recordings(t, "", 1)
+	clear(t)
+
+	// Beside Podman's files, which let an annotation name a path: a pod's does not, and Podman's own does.
+	install(t, "podman")
+	p.ok(annotated(trace+"=of:"+outside, name+"=k8s_web_shop_default_uid_0", "io.container.manager=libpod", kind+"=container"))
+	recordings(t, "web-", 2)
+	if _, err := os.Stat(outside); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s was written", outside)
+	}
+	p.ok(annotated(trace + "=of:" + outside))
+	wait(t, outside, func() bool { _, err := os.Stat(outside); return err == nil })
 	clear(t)
 }
 
@@ -439,7 +477,7 @@ func TestPlanted(t *testing.T) {
 	}
 	// The id is known before the container starts.
 	create := func(name string) string {
-		r := p.ok(p.do("create", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", "none", "--annotation", record+"="+name, "--rootfs", rootfs, "/bin/true"))
+		r := p.ok(p.do("create", "--network", "none", "--annotation", record+"="+name, "--rootfs", rootfs, "/bin/true"))
 		return strings.TrimSpace(r.stdout)
 	}
 	if err := os.MkdirAll(recordingsDir, 0o700); err != nil {
@@ -517,11 +555,9 @@ func TestMonitorKilled(t *testing.T) {
 // podman itself is killed: the monitor lives and calls poststop.
 func TestEngineKilled(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, runtime string) {
-		p, rootfs := newPodman(t, runtime), rootFS(t)
-		cmd := exec.Command("podman", slices.Concat(p.args, []string{
-			"run", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", "none",
-			"--annotation", record + "=alone", "--rootfs", rootfs, "/bin/sh", "-c", "mkdir /started; sleep 1; sync",
-		})...)
+		newPodman(t, runtime)
+		rootfs := rootFS(t)
+		cmd := exec.Command("podman", "run", "--network", "none", "--annotation", record+"=alone", "--rootfs", rootfs, "/bin/sh", "-c", "mkdir /started; sleep 1; sync")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -542,15 +578,7 @@ func TestEngineKilled(t *testing.T) {
 func TestNeverStarted(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, runtime string) {
 		p, rootfs := newPodman(t, runtime), rootFS(t)
-		file := filepath.Join(p.dir, "hooks.d/seccompgen-record.json")
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := strings.Replace(string(data), `"oci-hook"`, `"oci-hook", "--grace", "0s"`, 1)
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		edit(t, hooksDir+"/seccompgen-record.json", `"oci-hook"`, `"oci-hook", "--grace", "0s"`)
 		out := filepath.Join(t.TempDir(), "out.json")
 		if err := os.WriteFile(filepath.Join(rootfs, "bin/garbage"), []byte("no program"), 0o755); err != nil {
 			t.Fatal(err)

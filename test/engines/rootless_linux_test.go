@@ -43,25 +43,12 @@ func newRootless(t testing.TB, runtime, socket string) *podman {
 		}
 		t.Cleanup(func() { _ = unix.Unmount("/etc/"+file, unix.MNT_DETACH) })
 	}
-	if r := run(t, toolPath, "install", "podman", "--root", dir); r.exit != 0 {
-		t.Fatal(r)
-	}
-	hooks := filepath.Join(dir, "etc/containers/oci/hooks.d")
-	files, _ := filepath.Glob(hooks + "/*")
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := strings.Replace(string(data), `"oci-hook"`, `"oci-hook", "--socket", "`+socket+`"`, 1)
-		if text == string(data) {
-			t.Fatalf("%s: %s", file, data)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	state := filepath.Join(dir, "run")
+	configure(t, home+"/root", "", state+"/t", runtime)
+	install(t, "podman")
+	for _, name := range []string{"record", "trace"} {
+		edit(t, hooksDir+"/seccompgen-"+name+".json", `"oci-hook"`, `"oci-hook", "--socket", "`+socket+`"`)
+	}
 	for _, d := range []string{home, state} {
 		if err := errors.Join(os.Mkdir(d, 0o700), os.Chown(d, labUser, labUser)); err != nil {
 			t.Fatal(err)
@@ -71,10 +58,9 @@ func newRootless(t testing.TB, runtime, socket string) *podman {
 		t.Fatal(err)
 	}
 	p := &podman{t, dir, []string{
-		"--reuid", fmt.Sprint(labUser), "--regid", fmt.Sprint(labUser), "--init-groups", "env", "-i", "-C", home, "HOME=" + home, "XDG_RUNTIME_DIR=" + state, "PATH=" + os.Getenv("PATH"),
-		"podman", "--root", home + "/root", "--runroot", state + "/r", "--tmpdir", state + "/t", "--storage-driver", "vfs",
-		"--events-backend", "none", "--cgroup-manager", "cgroupfs", "--hooks-dir", hooks, "--runtime", runtime,
-	}, "setpriv"}
+		"setpriv", "--reuid", fmt.Sprint(labUser), "--regid", fmt.Sprint(labUser), "--init-groups",
+		"env", "-i", "-C", home, "HOME=" + home, "XDG_RUNTIME_DIR=" + state, "PATH=" + os.Getenv("PATH"), "podman",
+	}}
 	t.Cleanup(func() {
 		p.do("rm", "--all", "--force", "--time", "0")
 		clearTree(t, dir) // with Podman's process that holds the user namespace
