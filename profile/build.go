@@ -61,8 +61,8 @@ type Entry struct {
 	Reasons []Reason                 `json:"reasons"`
 }
 
-// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability, repair, or given: it was in the profile
-// that was repaired, whose reasons are not known.
+// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability, repair, dangerous, or given: it was
+// in the profile that was repaired, whose reasons are not known.
 type Reason struct {
 	Kind   string `json:"kind"`
 	Text   string `json:"text"`
@@ -131,7 +131,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)
 	}
 	abis = sortABIs(abis)
-	denied := map[target][]Reason{}
+	denied := answerClone3(recordings, o.Phases, allowed)
 	if o.Policy == PolicyRobust {
 		for t, reasons := range additions(recordings, abis, floors) {
 			allowed[t] = append(allowed[t], reasons...)
@@ -154,9 +154,9 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	}
 	p := &specs.LinuxSeccomp{DefaultAction: action, Architectures: abis}
 	errno := uint(enosysErrno)
-	args := map[string]*condition{}
-	if !o.AnyArguments {
-		args = conditions(recordings, o, allowed, floors, same, abis)
+	args := conditions(recordings, o, allowed, floors, same, abis)
+	if o.AnyArguments {
+		maps.DeleteFunc(args, func(name string, _ *condition) bool { return name != "clone" }) // which would make namespaces
 	}
 	p.Syscalls = allowRules(names(allowed), args)
 	if len(denied) > 0 {
