@@ -438,8 +438,8 @@ func ReadProfile(from io.Reader) (*specs.LinuxSeccomp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read profile: %w", err)
 	}
-	if !json.Valid(data) {
-		return nil, errors.New("profile is not whole JSON")
+	if err := checkJSON(data); err != nil {
+		return nil, err
 	}
 	var p specs.LinuxSeccomp
 	if err := strictJSON(data, &p); err != nil {
@@ -454,6 +454,21 @@ func ReadProfile(from io.Reader) (*specs.LinuxSeccomp, error) {
 		}
 	}
 	return &p, nil
+}
+
+// checkJSON refuses what runtimes cannot read, and says where it is. They take neither a byte order mark nor comments.
+func checkJSON(data []byte) error {
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return errors.New("profile is not whole JSON: line 1, column 1: a byte order mark, which runtimes refuse: write the file without")
+	}
+	var any json.RawMessage
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(data, &any); errors.As(err, &syntax) {
+		before := data[:max(min(int(syntax.Offset), len(data))-1, 0)]
+		column := len(before) - bytes.LastIndexByte(before, '\n')
+		return fmt.Errorf("profile is not whole JSON: line %d, column %d: %w (runtimes take no comments)", bytes.Count(before, []byte("\n"))+1, column, err)
+	}
+	return nil
 }
 
 // Allowed returns the names of the calls that get through a profile, with any or with some arguments, sorted. Where the default

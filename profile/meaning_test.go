@@ -78,3 +78,15 @@ func TestOpenDefaults(t *testing.T) {
 		}
 	}
 }
+
+func TestPlaceOfBadJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		"\xef\xbb\xbf{}":                         "line 1, column 1: a byte order mark",
+		"{\n  // no\n}":                          "line 2, column 3: invalid character '/'",
+		"{\"defaultAction\": \"SCMP_ACT_ERRNO\"": "line 1, column 34: unexpected end",
+	} {
+		if _, err := ReadProfile(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want an error with %q", text, err, want)
+		}
+	}
+}

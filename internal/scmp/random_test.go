@@ -67,7 +67,7 @@ func FuzzDecide(f *testing.F) {
 }
 
 func TestDecideAgreesWithFilters(t *testing.T) {
-	const all, most = 400, 400 / 20
+	const all, most = 150, 150 / 20
 	differ := 0
 	for seed := range uint64(all) {
 		if checkRandom(t, seed) {
