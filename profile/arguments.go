@@ -137,6 +137,7 @@ func mergeArguments(a, b *Arguments) *Arguments {
 
 // condition is what is known of the arguments of a call, by its name: a rule is for all ABIs of a profile at once.
 type condition struct {
+	name   string
 	masks  []uint32
 	values map[[6]uint32]string // why they are allowed
 	open   string               // why any are
@@ -149,7 +150,7 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 	for t := range allowed {
 		nr, _ := Number(t.abi, t.name)
 		if masks := ArgumentMasks(t.abi, nr); masks != nil && all[t.name] == nil {
-			all[t.name] = &condition{masks: masks, values: map[[6]uint32]string{}}
+			all[t.name] = &condition{name: t.name, masks: masks, values: map[[6]uint32]string{}}
 		}
 	}
 	for _, r := range recordings {
@@ -171,23 +172,22 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 			c.widen("i386 makes this call through " + muxed(t.name).by + " too, which hides them")
 		}
 		if _, ok := floors[t]; ok {
-			c.widen("those of the runtime's own call are not known")
+			c.unknown("those of the runtime's own call are not known")
 		}
 		for _, r := range reasons {
 			switch {
 			case r.Kind == "observed" || r.Kind == "runtime":
+			case r.Text == inPlaceOfClone3:
+				c.add([6]uint32{}, inPlaceOfClone3)
 			case strings.HasPrefix(r.Text, sameCall) && (same[t] || t.name != "ioctl"): // whose requests hold the size of what is passed
 			case r.Kind == "closure":
 				c.addClosure(t.name)
 			default:
 				if !same[t] {
-					c.widen("those of the call that was not recorded are not known")
+					c.unknown("those of the call that was not recorded are not known")
 				}
 			}
 		}
-	}
-	if c := all["clone"]; c != nil && allowedAnywhere(allowed, "clone3") {
-		c.widen("clone3 is allowed too, and hides its flags behind a pointer")
 	}
 	for name, c := range all {
 		if o.Policy == PolicyRobust && name == "socket" {
@@ -228,6 +228,16 @@ func (c *condition) widen(why string) {
 	if c.open == "" || why < c.open {
 		c.open = why
 	}
+}
+
+// unknown allows any arguments of a call that was not seen, but no namespaces: neither runtimes nor C libraries make any
+// without having been told to, and Docker's default profile allows none.
+func (c *condition) unknown(why string) {
+	if c.name == "clone" {
+		c.add([6]uint32{}, "no new ones, since "+why)
+		return
+	}
+	c.widen(why)
 }
 
 // addClosure adds the values with which the Go runtime makes a call.

@@ -61,8 +61,8 @@ type Entry struct {
 	Reasons []Reason                 `json:"reasons"`
 }
 
-// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability, repair, or given: it was in the profile
-// that was repaired, whose reasons are not known.
+// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability, repair, dangerous, wider, or given: it was
+// in the profile that was repaired, whose reasons are not known.
 type Reason struct {
 	Kind   string `json:"kind"`
 	Text   string `json:"text"`
@@ -131,7 +131,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)
 	}
 	abis = sortABIs(abis)
-	denied := map[target][]Reason{}
+	denied := answerClone3(recordings, o.Phases, allowed)
 	if o.Policy == PolicyRobust {
 		for t, reasons := range additions(recordings, abis, floors) {
 			allowed[t] = append(allowed[t], reasons...)
@@ -154,17 +154,17 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	}
 	p := &specs.LinuxSeccomp{DefaultAction: action, Architectures: abis}
 	errno := uint(enosysErrno)
-	args := map[string]*condition{}
-	if !o.AnyArguments {
-		args = conditions(recordings, o, allowed, floors, same, abis)
+	args := conditions(recordings, o, allowed, floors, same, abis)
+	if o.AnyArguments {
+		maps.DeleteFunc(args, func(name string, _ *condition) bool { return name != "clone" }) // which would make namespaces
 	}
 	p.Syscalls = allowRules(names(allowed), args)
 	if len(denied) > 0 {
 		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(denied), Action: specs.ActErrno, ErrnoRet: &errno})
 	}
 	w := &Why{Version: WhyVersion, Untested: untested(recordings, allowed), Unknown: slices.Collect(maps.Keys(unknown))}
-	w.add(allowed, specs.ActAllow, nil, args)
-	w.add(denied, specs.ActErrno, &errno, nil)
+	w.add(allowed, specs.ActAllow, nil, args, abis)
+	w.add(denied, specs.ActErrno, &errno, nil, abis)
 	slices.SortFunc(w.Unknown, func(a, b Unknown) int {
 		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr), cmp.Compare(a.Count, b.Count))
 	})
@@ -310,7 +310,8 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 	for _, row := range closure {
 		for _, abi := range abis {
 			_, has := Number(abi, row.name)
-			if has && (row.who == anyProgram || goABIs[abi]) {
+			old := row.name == "mmap" && abi == specs.ArchX86 // Go makes mmap2 there: a condition on mmap is kept for other ABIs
+			if has && !old && (row.who == anyProgram || goABIs[abi]) {
 				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text})
 			}
 		}
@@ -401,12 +402,15 @@ func allowRules(names []string, args map[string]*condition) []specs.LinuxSyscall
 	return all
 }
 
-func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, errno *uint, args map[string]*condition) {
+func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, errno *uint, args map[string]*condition, abis []specs.Arch) {
 	for t, reasons := range targets {
 		for _, rule := range args[t.name].rules() {
 			e := Entry{ABI: t.abi, Name: t.name, Action: action, Errno: errno, Args: rule, Reasons: reasons}
 			if c := args[t.name]; c != nil {
 				e.Reasons = append(slices.Clone(reasons), c.reason(t.name, rule))
+				if slices.Contains(abis, specs.ArchX86) && slices.ContainsFunc(rule, func(a specs.LinuxSeccompArg) bool { return hides(specs.ArchX86, t.name, a.Index) }) {
+					e.Reasons = append(e.Reasons, Reason{Kind: "argument", Text: fmt.Sprintf("the condition is void on %s, which passes the arguments of %s in memory and has it by the name", specs.ArchX86, t.name)})
+				}
 			}
 			w.Entries = append(w.Entries, e)
 		}
@@ -434,8 +438,8 @@ func ReadProfile(from io.Reader) (*specs.LinuxSeccomp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read profile: %w", err)
 	}
-	if !json.Valid(data) {
-		return nil, errors.New("profile is not whole JSON")
+	if err := checkJSON(data); err != nil {
+		return nil, err
 	}
 	var p specs.LinuxSeccomp
 	if err := strictJSON(data, &p); err != nil {
@@ -452,14 +456,37 @@ func ReadProfile(from io.Reader) (*specs.LinuxSeccomp, error) {
 	return &p, nil
 }
 
-// Allowed returns the names that a profile allows, with or without conditions, sorted.
+// checkJSON refuses what runtimes cannot read, and says where it is. They take neither a byte order mark nor comments.
+func checkJSON(data []byte) error {
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return errors.New("profile is not whole JSON: line 1, column 1: a byte order mark, which runtimes refuse: write the file without")
+	}
+	var any json.RawMessage
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(data, &any); errors.As(err, &syntax) {
+		before := data[:max(min(int(syntax.Offset), len(data))-1, 0)]
+		column := len(before) - bytes.LastIndexByte(before, '\n')
+		return fmt.Errorf("profile is not whole JSON: line %d, column %d: %w (runtimes take no comments)", bytes.Count(before, []byte("\n"))+1, column, err)
+	}
+	return nil
+}
+
+// Allowed returns the names of the calls that get through a profile, with any or with some arguments, sorted. Where the default
+// lets through these are all names that a listed ABI has.
 func Allowed(p *specs.LinuxSeccomp) []string {
-	var all []string
-	for _, s := range p.Syscalls {
-		if s.Action == specs.ActAllow || s.Action == specs.ActLog {
-			all = append(all, s.Names...)
+	r := Resolve(p)
+	all := r.Names()
+	abis := r.ABIs
+	if len(abis) == 0 { // the native one
+		abis = ABIs()
+	}
+	if r.Default.reach() == 2 {
+		for _, abi := range abis {
+			all = append(all, r.callsOf(abi)...)
 		}
 	}
 	slices.Sort(all)
-	return slices.Compact(all)
+	return slices.DeleteFunc(slices.Compact(all), func(name string) bool {
+		return !slices.ContainsFunc(abis, func(abi specs.Arch) bool { return r.lets(abi, name) })
+	})
 }

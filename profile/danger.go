@@ -38,7 +38,7 @@ var dangers = []danger{
 	{[]string{"mount", "umount", "umount2", "pivot_root", "move_mount", "open_tree", "open_tree_attr", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"}, "changes the file system tree; fsconfig gave root through a heap overflow (CVE-2022-0185)", false},
 	{[]string{"chroot"}, "with its capability, the classic way out of a chroot jail", false},
 	{[]string{"unshare", "setns"}, "makes or enters namespaces; a user namespace opens the kernel's privileged code to everyone", false},
-	{[]string{"clone3"}, "makes namespaces as clone does, which every Go program needs; its flags lie in memory, where no filter sees them. glibc makes threads with it", true},
+	{[]string{"clone3"}, "makes namespaces as clone does, which every Go program needs; its flags lie in memory, where no filter sees them", false},
 	{[]string{"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp"}, "reaches into other processes (ptrace: CVE-2019-13272)", false},
 	{[]string{"bpf"}, "loads programs into the kernel; its verifier was wrong more than once (CVE-2017-16995, CVE-2021-3490)", false},
 	{[]string{"perf_event_open"}, "watches other processes and the kernel (CVE-2013-2094)", false},

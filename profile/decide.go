@@ -88,6 +88,7 @@ type Resolved struct {
 	Default Verdict
 	ABIs    []specs.Arch // sorted; libseccomp adds the native one, which the caller of Resolve must name if it counts
 	names   map[string][]Rule
+	ints    bool // compare what the kernel takes as an int by its lower half only
 }
 
 // Resolve reads a profile as runc and crun do: entries that say the same as the default are left out, two conditions
@@ -110,19 +111,21 @@ func Resolve(p *specs.LinuxSeccomp, more ...specs.Arch) *Resolved {
 
 // alternatives splits conditions as runtimes do.
 func alternatives(args []specs.LinuxSeccompArg) [][]specs.LinuxSeccompArg {
+	seen, twice := map[uint]bool{}, false // also the same condition twice
+	for _, a := range args {
+		twice = twice || seen[a.Index]
+		seen[a.Index] = true
+	}
 	args = slices.Clone(args)
 	slices.SortFunc(args, compareArgs)
-	args = slices.Compact(args)
-	for i := range args[:max(len(args)-1, 0)] {
-		if args[i].Index == args[i+1].Index {
-			var each [][]specs.LinuxSeccompArg
-			for _, a := range args {
-				each = append(each, []specs.LinuxSeccompArg{a})
-			}
-			return each
-		}
+	if !twice {
+		return [][]specs.LinuxSeccompArg{args}
 	}
-	return [][]specs.LinuxSeccompArg{args}
+	var each [][]specs.LinuxSeccompArg
+	for _, a := range slices.Compact(args) {
+		each = append(each, []specs.LinuxSeccompArg{a})
+	}
+	return each
 }
 
 func compareArgs(a, b specs.LinuxSeccompArg) int {
@@ -178,6 +181,24 @@ func (r *Resolved) Decide(abi specs.Arch, nr uint32, args [6]uint64) Verdict {
 	return decide(r.effective(abi, Name(abi, nr)), args, abi, r.Default)
 }
 
+// Holding returns the answers of all rules whose conditions hold. Where they differ, which one a filter gives is libseccomp's
+// choice.
+func (r *Resolved) Holding(abi specs.Arch, nr uint32, args [6]uint64) []Verdict {
+	if !slices.Contains(r.ABIs, abi) {
+		return nil
+	}
+	if abi == specs.ArchX32 {
+		nr &^= x32Bit
+	}
+	var all []Verdict
+	for _, rule := range r.effective(abi, Name(abi, nr)) {
+		if v := decide([]Rule{rule}, args, abi, badABI); v == rule.Verdict && !slices.Contains(all, v) {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
 // x32Bit marks the numbers of x32 calls (__X32_SYSCALL_BIT).
 const x32Bit = 1 << 30
 
@@ -210,6 +231,44 @@ func (r *Resolved) effective(abi specs.Arch, name string) []Rule {
 		}
 	}
 	return rules
+}
+
+// hides reports whether a call has an argument in memory that the other ABIs have in a register: i386's old mmap and select
+// take all in a struct, socketcall all but the number of the call. A condition on it looks at a register that does not hold it.
+func hides(abi specs.Arch, name string, index uint) bool {
+	return abi == specs.ArchX86 && (name == "mmap" || name == "select" || name == "socketcall" && index > 0)
+}
+
+// meaning returns what the rules of a call come to for one who chooses its arguments as he likes: a condition on what is
+// hidden is none where it lets through, and one that refuses nothing where it refuses. The widest rules come first.
+func (r *Resolved) meaning(abi specs.Arch, name string) []Rule {
+	rules := r.effective(abi, name)
+	hidden := func(a specs.LinuxSeccompArg) bool { return hides(abi, name, a.Index) }
+	if !slices.ContainsFunc(rules, func(rule Rule) bool { return slices.ContainsFunc(rule.Args, hidden) }) {
+		return rules
+	}
+	var all []Rule
+	for _, rule := range rules {
+		args := slices.DeleteFunc(slices.Clone(rule.Args), hidden)
+		if len(args) < len(rule.Args) && rule.reach() <= r.Default.reach() {
+			continue
+		}
+		all = append(all, Rule{rule.Verdict, args})
+	}
+	slices.SortStableFunc(all, func(a, b Rule) int { return cmp.Compare(b.reach(), a.reach()) })
+	if i := slices.IndexFunc(all, func(rule Rule) bool { return len(rule.Args) == 0 }); i >= 0 {
+		return slices.Insert(all[:0], 0, all[i])
+	}
+	return all
+}
+
+// lets reports whether a call gets through, for some arguments at least.
+func (r *Resolved) lets(abi specs.Arch, name string) bool {
+	rules := r.meaning(abi, name)
+	if len(rules) == 0 || len(rules[0].Args) > 0 && r.Default.reach() == 2 {
+		return r.Default.reach() == 2
+	}
+	return slices.ContainsFunc(rules, func(rule Rule) bool { return rule.reach() == 2 })
 }
 
 type mux struct {
@@ -301,8 +360,8 @@ func (r Rule) String() string {
 }
 
 // describe prints the rules of a name.
-func (r *Resolved) describe(name string) string {
-	rules := r.names[name]
+func (r *Resolved) describe(abi specs.Arch, name string) string {
+	rules := r.meaning(abi, name)
 	if len(rules) == 0 {
 		return r.Default.String() + " (default)"
 	}

@@ -56,9 +56,7 @@ func Diff(before, after *specs.LinuxSeccomp, native specs.Arch) *Difference {
 	}
 	a, b := resolve(before), resolve(after)
 	d := &Difference{Changes: []Change{}}
-	if a.Default != b.Default {
-		d.Changes = append(d.Changes, Change{Kind: kindOf(a.Default, b.Default), What: "default", Old: a.Default.String(), New: b.Default.String()})
-	}
+	d.defaults(a, b)
 	d.architectures(a, b)
 	d.calls(a, b)
 	d.unlisted(a, b)
@@ -80,6 +78,12 @@ func kindOf(a, b Verdict) string {
 	return Changed
 }
 
+func (d *Difference) defaults(a, b *Resolved) {
+	if a.Default != b.Default {
+		d.Changes = append(d.Changes, Change{Kind: kindOf(a.Default, b.Default), What: "default", Old: a.Default.String(), New: b.Default.String()})
+	}
+}
+
 func (d *Difference) architectures(a, b *Resolved) {
 	for _, abi := range sortABIs(slices.Concat(a.ABIs, b.ABIs)) {
 		inA, inB := slices.Contains(a.ABIs, abi), slices.Contains(b.ABIs, abi)
@@ -97,8 +101,8 @@ func (d *Difference) architectures(a, b *Resolved) {
 // best returns the most that a profile lets through on an ABI.
 func (r *Resolved) best(abi specs.Arch) Verdict {
 	best := r.Default
-	for name, rules := range r.names {
-		for _, rule := range rules {
+	for name := range r.names {
+		for _, rule := range r.meaning(abi, name) {
 			if Has(abi, name) && rule.reach() > best.reach() {
 				best = rule.Verdict
 			}
@@ -109,16 +113,27 @@ func (r *Resolved) best(abi specs.Arch) Verdict {
 
 func (r *Resolved) summary(abi specs.Arch) string {
 	n := 0
-	for name, rules := range r.names {
-		if Has(abi, name) && slices.ContainsFunc(rules, func(rule Rule) bool { return rule.reach() == 2 }) {
+	for _, name := range r.callsOf(abi) {
+		if r.lets(abi, name) {
 			n++
 		}
 	}
 	return fmt.Sprintf("listed, %d calls allowed, others: %s", n, r.Default)
 }
 
+// callsOf returns the calls of an ABI, and the names that the profile lists and no table knows.
+func (r *Resolved) callsOf(abi specs.Arch) []string {
+	all := slices.DeleteFunc(r.Names(), func(name string) bool { return !Has(abi, name) && existsSomewhere(name) })
+	if t := table(abi); t != nil {
+		all = slices.AppendSeq(slices.AppendSeq(all, maps.Values(t.SyscallNumbers)), maps.Values(newer))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 func (d *Difference) calls(a, b *Resolved) {
-	names := union(a.Names(), b.Names(), cmp.Compare[string])
+	// i386 makes many calls through two, for which libseccomp makes the rules.
+	names := union(union(a.Names(), b.Names(), cmp.Compare[string]), []string{"ipc", "socketcall"}, cmp.Compare[string])
 	for _, name := range names {
 		changes := []Change{} // one for each different note
 		for _, abi := range b.ABIs {
@@ -129,8 +144,8 @@ func (d *Difference) calls(a, b *Resolved) {
 			if !changed {
 				continue
 			}
-			c := Change{Kind: kind, What: "call", Name: name, ABIs: []specs.Arch{abi}, Old: a.describe(name), New: b.describe(name), Note: note}
-			if i := slices.IndexFunc(changes, func(o Change) bool { return o.Kind == c.Kind }); i >= 0 {
+			c := Change{Kind: kind, What: "call", Name: name, ABIs: []specs.Arch{abi}, Old: a.describe(abi, name), New: b.describe(abi, name), Note: note}
+			if i := slices.IndexFunc(changes, func(o Change) bool { return o.Kind == c.Kind && o.Old == c.Old && o.New == c.New }); i >= 0 {
 				changes[i].ABIs = append(changes[i].ABIs, abi)
 			} else {
 				changes = append(changes, c)
@@ -149,15 +164,19 @@ const maxTuples = 1 << 16
 
 // compareRules compares what two profiles say of one call, argument by argument.
 func compareRules(a, b *Resolved, name string, abi specs.Arch) (kind, note string, changed bool) {
-	old, now := a.names[name], b.names[name]
+	old, now := a.meaning(abi, name), b.meaning(abi, name)
 	if same(old, now) && (len(old) == 0 || a.Default == b.Default || len(old[0].Args) == 0) {
 		return "", "", false // a changed default alone is told once
 	}
 	var values [6][]uint64
 	exact, tuples := true, 1
+	width := widthOf(abi)
+	if a.ints && slices.ContainsFunc(argumentRows, func(row argumentRow) bool { return slices.Contains(row.names, name) }) {
+		width = whole
+	}
 	for i := range values {
 		var ok bool
-		values[i], ok = candidates(uint(i), slices.Concat(old, now), widthOf(abi))
+		values[i], ok = candidates(uint(i), slices.Concat(old, now), width)
 		exact = exact && ok
 		if tuples *= len(values[i]); tuples > maxTuples {
 			return Wider, "too many conditions to compare: taken for wider", true

@@ -81,6 +81,9 @@ func Explain(p *specs.LinuxSeccomp, w *Why) *Explanation {
 				if rule.Action == specs.ActErrno || rule.Action == specs.ActTrace {
 					e.Errno = &rule.Errno
 				}
+				if slices.ContainsFunc(rule.Args, func(c specs.LinuxSeccompArg) bool { return hides(abi, name, c.Index) }) {
+					e.Reasons = append(e.Reasons, Reason{Kind: "argument", Text: void})
+				}
 				if somewhere[name] {
 					e.Reasons = append(e.Reasons, Reason{Kind: "names", Text: "a profile lists names for all its architectures together"})
 				}
@@ -137,7 +140,7 @@ func About(p *specs.LinuxSeccomp, w *Why, call string) (*Answer, error) {
 }
 
 func (r *Resolved) about(w *Why, abi specs.Arch, call string) ABIAnswer {
-	a := ABIAnswer{ABI: abi, Answer: r.describe(call)}
+	a := ABIAnswer{ABI: abi, Answer: r.describe(abi, call)}
 	if nr, ok := Number(abi, call); ok {
 		a.Nr = &nr
 	}
@@ -161,9 +164,9 @@ func (r *Resolved) about(w *Why, abi specs.Arch, call string) ABIAnswer {
 	case a.Nr == nil && abi == specs.ArchX86:
 		a.Because = fmt.Sprintf("this ABI makes it through %s", m.by)
 	}
-	a.Allowed = slices.ContainsFunc(rules, func(rule Rule) bool { return rule.reach() == 2 })
+	a.Allowed = r.lets(abi, call)
 	switch {
-	case a.Allowed && len(a.Reasons) == 0 && elsewhere:
+	case a.Allowed && len(rules) > 0 && len(a.Reasons) == 0 && elsewhere:
 		a.Because = "a profile lists names for all its architectures together: this ABI has it for the sake of another one"
 	case len(a.Reasons) > 0:
 		a.Because = "it is listed"
@@ -173,10 +176,18 @@ func (r *Resolved) about(w *Why, abi specs.Arch, call string) ABIAnswer {
 		a.Because = r.absent(w, abi, call, &a)
 	}
 	if m := muxed(call); m.by != "" && abi == specs.ArchX86 && len(rules) > 0 && len(rules[0].Args) > 0 {
-		a.Because += fmt.Sprintf("; %s makes it too, where arguments lie in memory and a condition on arg0 is lost", m.by)
+		a.Because += fmt.Sprintf("; %s makes it too, where arguments lie in memory: a condition on them is void there", m.by)
+	}
+	if slices.ContainsFunc(rules, func(rule Rule) bool {
+		return slices.ContainsFunc(rule.Args, func(c specs.LinuxSeccompArg) bool { return hides(abi, call, c.Index) })
+	}) {
+		a.Because += "; " + void
 	}
 	return a
 }
+
+// void is what is to be said of a condition on what a call hides.
+const void = "this ABI passes its arguments in memory: a condition looks at registers that do not hold them, and is void"
 
 // absent says why a call is not in a profile.
 func (r *Resolved) absent(w *Why, abi specs.Arch, call string, a *ABIAnswer) string {
@@ -220,7 +231,8 @@ type Comparison struct {
 	Other   int         `json:"other"` // calls that the other allows on the ABIs of the profile
 	Closed  []Dangerous `json:"closed"`
 	Open    []Dangerous `json:"open"`
-	Only    []string    `json:"only"` // calls that this one allows and the other does not
+	Only    []string    `json:"only"`  // calls that this one allows and the other does not
+	Wider   []Change    `json:"wider"` // all that this one lets through and the other does not, argument by argument: old is the other's
 }
 
 // Dangerous is a well-known dangerous call.
@@ -231,31 +243,52 @@ type Dangerous struct {
 	Other   string `json:"other"`             // what the other answers
 }
 
-// Compare counts what a profile allows fewer than another on its own ABIs, and names the dangerous calls that the other
-// allows and this one closes, and those that this one leaves open.
+// Compare tells what a profile lets through fewer and more than another on its own ABIs, and names the dangerous calls that
+// the other allows and this one closes, and those that this one leaves open.
 func Compare(p, other *specs.LinuxSeccomp) *Comparison {
-	own, others := Resolve(p), Resolve(other)
-	allows := func(r *Resolved, name string) bool {
-		return slices.ContainsFunc(own.ABIs, func(abi specs.Arch) bool { return Has(abi, name) }) &&
-			slices.ContainsFunc(r.names[name], func(rule Rule) bool { return rule.reach() == 2 })
+	own := Resolve(p)
+	there := *other
+	there.Architectures = own.ABIs
+	others := Resolve(&there)
+	some := func(name string, is func(specs.Arch) bool) bool {
+		return slices.ContainsFunc(own.ABIs, func(abi specs.Arch) bool { return Has(abi, name) && is(abi) })
 	}
-	c := &Comparison{Closed: []Dangerous{}, Open: []Dangerous{}, Only: []string{}}
-	for _, name := range own.Names() {
-		if allows(own, name) {
+	allows := func(r *Resolved, name string) bool {
+		return some(name, func(abi specs.Arch) bool { return r.lets(abi, name) })
+	}
+	c := &Comparison{Closed: []Dangerous{}, Open: []Dangerous{}, Only: []string{}, Wider: []Change{}}
+	var names []string
+	for _, abi := range own.ABIs {
+		names = union(names, union(own.callsOf(abi), others.callsOf(abi), cmp.Compare[string]), cmp.Compare[string])
+	}
+	for _, name := range names {
+		mine, its := allows(own, name), allows(others, name)
+		switch {
+		case mine && its:
 			c.Allowed++
-			if !allows(others, name) {
-				c.Only = append(c.Only, name)
-			}
+			c.Other++
+		case mine:
+			c.Allowed++
+			c.Only = append(c.Only, name)
+		case its:
+			c.Other++
 		}
 	}
-	for _, name := range others.Names() {
-		if allows(others, name) {
-			c.Other++
+	others.ints = true
+	d := &Difference{}
+	d.defaults(others, own)
+	d.calls(others, own)
+	for _, ch := range d.Changes {
+		if ch.Kind == Wider {
+			c.Wider = append(c.Wider, ch)
 		}
 	}
 	for _, d := range dangers {
 		for _, name := range d.names {
-			entry := Dangerous{Name: name, Why: d.why, Other: others.describe(name), Limited: len(others.names[name]) > 0 && len(others.names[name][0].Args) > 0}
+			entry := Dangerous{Name: name, Why: d.why, Limited: len(others.names[name]) > 0 && len(others.names[name][0].Args) > 0}
+			if i := slices.IndexFunc(own.ABIs, func(abi specs.Arch) bool { return Has(abi, name) }); i >= 0 {
+				entry.Other = others.describe(own.ABIs[i], name)
+			}
 			switch {
 			case allows(own, name):
 				c.Open = append(c.Open, entry)
@@ -265,4 +298,43 @@ func Compare(p, other *specs.LinuxSeccomp) *Comparison {
 		}
 	}
 	return c
+}
+
+// NameWider gives every entry that lets through what another profile does not, on any of the other's ABIs and argument by
+// argument, a reason of its own, which begins with the other's name. It returns these entries.
+func (w *Why) NameWider(other *specs.LinuxSeccomp, name string) []Entry {
+	there := Resolve(other)
+	there.ints = true
+	var wider []Entry
+	for i := range w.Entries {
+		e := &w.Entries[i]
+		if text := there.widerBy(e.Name, Rule{verdict(e.Action, e.Errno), e.Args}); text != "" {
+			e.Reasons = append(slices.Clone(e.Reasons), Reason{Kind: "wider", Text: "wider than " + name + ", which says of " + text})
+			wider = append(wider, *e)
+		}
+	}
+	return wider
+}
+
+// widerBy tells what a profile says of a call for which one rule alone, by the name, lets more through, or "".
+func (r *Resolved) widerBy(name string, rule Rule) string {
+	alone := &Resolved{Default: r.Default, ABIs: r.ABIs, names: map[string][]Rule{name: {rule}}}
+	for _, abi := range r.ABIs {
+		calls := []string{name}
+		if m := muxed(name); m.by != "" && abi == specs.ArchX86 {
+			calls = append(calls, m.by)
+		}
+		for _, call := range calls {
+			kind, note, _ := compareRules(r, alone, call, abi)
+			if !Has(abi, call) || kind != Wider {
+				continue
+			}
+			text := call + ": " + r.describe(abi, call)
+			if note != "" {
+				text += "; " + note
+			}
+			return text
+		}
+	}
+	return ""
 }

@@ -86,6 +86,9 @@ func Add(p *specs.LinuxSeccomp, m Missing) (*specs.LinuxSeccomp, Entry, error) {
 			return nil, added, fmt.Errorf("%s %w: an entry with conditions answers it with %s, which is somebody's decision: change that entry by hand", m.Name, ErrNoRepair, rule.Verdict)
 		}
 	}
+	if shape == nil && m.Name == "clone" {
+		shape = []specs.LinuxSeccompArg{{Value: newNS, Op: specs.OpMaskedEqual}}
+	}
 	if shape != nil {
 		for _, c := range shape {
 			value := m.Args[c.Index] & widthOf(m.ABI)

@@ -77,7 +77,7 @@ func TestAdd(t *testing.T) {
 		if v := r.Decide(c.abi, nr, c.args); v.Action != specs.ActAllow {
 			t.Errorf("%s: the denied call is still %s", name, v)
 		}
-		said := strings.Join([]string{entry.Name, ": ", r.describe(c.call), " clone3: ", r.describe("clone3"), strings.Join(abiNames(r.ABIs), " ")}, "")
+		said := strings.Join([]string{entry.Name, ": ", r.describe(c.abi, c.call), " clone3: ", r.describe(c.abi, "clone3"), strings.Join(abiNames(r.ABIs), " ")}, "")
 		for _, want := range c.want {
 			if !strings.Contains(said, want) {
 				t.Errorf("%s: %q does not say %q", name, said, want)

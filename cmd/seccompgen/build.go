@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	"github.com/seccompgen/seccompgen/internal/docker"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/profile"
 )
@@ -117,6 +118,11 @@ func build(c *cli.Context) error {
 			return fmt.Errorf("this host's libseccomp %s makes another filter of the profile: %s: build with --args off", scmp.Version(), wrong[0])
 		}
 	}
+	other, err := docker.Default(p.Architectures)
+	if err != nil {
+		return err
+	}
+	wider := why.NameWider(other, "Docker's default profile for Docker's default capabilities")
 	if err := writeProfile(c, p, why, recordings[0]); err != nil {
 		return err
 	}
@@ -128,6 +134,20 @@ func build(c *cli.Context) error {
 	kinds := countKinds(why)
 	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS\n",
 		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["portability"], kinds["argument"], kinds["errno"])
+	for _, e := range wider {
+		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s on %s is %s\n", e.Name, abiList([]specs.Arch{e.ABI}), e.Reasons[len(e.Reasons)-1].Text)
+	}
+	for _, e := range why.Entries {
+		for _, r := range e.Reasons {
+			if r.Kind == "dangerous" {
+				fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s is allowed on %s, which is dangerous: %s (%s)\n", e.Name, abiList([]specs.Arch{e.ABI}), r.Text, r.Caller)
+			}
+		}
+		if e.Name == "clone3" && e.Action == specs.ActErrno && e.Reasons[0].Caller != "" {
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: clone3 was made on %s, by %s, and is answered with ENOSYS, as by Docker's default profile: if that has no fallback on clone, verify fails, and verify --repair FILE --allow clone3 allows it\n",
+				abiList([]specs.Arch{e.ABI}), e.Reasons[0].Caller)
+		}
+	}
 	if n := len(why.Untested); n > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)\n", plural(n, "call"))
 	}

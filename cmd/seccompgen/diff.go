@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	"github.com/seccompgen/seccompgen/internal/docker"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/profile"
 )
@@ -151,10 +152,17 @@ func readProfile(path string) (*specs.LinuxSeccomp, []byte, error) {
 	}
 	p, err := profile.ReadProfile(bytes.NewReader(data))
 	if err != nil && isDockers(data) {
-		p, err = seccomp.LoadProfile(string(data), dockerSpec())
+		p, err = seccomp.LoadProfile(string(data), docker.Spec())
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(p.Architectures) == 0 { // runtimes take this host's
+		native, err := scmp.Native()
+		if err != nil {
+			return nil, nil, err
+		}
+		p.Architectures = []specs.Arch{native}
 	}
 	return p, data, nil
 }
@@ -177,13 +185,4 @@ func isDockers(data []byte) bool {
 		}
 	}
 	return keys.ArchMap != nil
-}
-
-// dockerSpec has the capabilities that Docker gives to containers by default (moby, daemon/pkg/oci/caps/defaults.go).
-func dockerSpec() *specs.Spec {
-	caps := []string{
-		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP",
-		"CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-	}
-	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}
 }

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	"github.com/seccompgen/seccompgen/internal/docker"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -192,18 +192,25 @@ func compare(c *cli.Context, p *specs.LinuxSeccomp) error {
 	if c.String("compare") != "docker" {
 		return fmt.Errorf("--compare %q: there is only docker; for another profile use seccompgen diff", c.String("compare"))
 	}
-	docker, err := seccomp.GetDefaultProfile(dockerSpec())
+	other, err := docker.Default(p.Architectures)
 	if err != nil {
-		return fmt.Errorf("resolve Docker's default profile: %w", err)
+		return err
 	}
-	cmp := profile.Compare(p, docker)
+	cmp := profile.Compare(p, other)
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, cmp)
 	}
 	out := c.App.Writer
-	fmt.Fprintf(out, "%s allowed, Docker's default profile allows %d on the same ABIs: %d fewer\n", plural(cmp.Allowed, "call"), cmp.Other, cmp.Other-cmp.Allowed)
-	if len(cmp.Only) > 0 {
-		fmt.Fprintf(out, "allowed here and not by Docker's: %s\n", strings.Join(cmp.Only, ", "))
+	fmt.Fprintf(out, "%s allowed, Docker's default profile allows %d on the same ABIs, for Docker's default capabilities: %s\n", plural(cmp.Allowed, "call"), cmp.Other, fewer(cmp.Other-cmp.Allowed))
+	if len(cmp.Wider) > 0 {
+		fmt.Fprintf(out, "\nwider than Docker's (%d):\n", len(cmp.Wider))
+		t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+		for _, c := range cmp.Wider {
+			fmt.Fprintf(t, "  %s\t%s\t%s\tDocker's: %s\t%s\n", subject(c), orDash(abiList(c.ABIs)), c.New, c.Old, c.Note)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
 	}
 	for _, list := range []struct {
 		title string
@@ -222,4 +229,12 @@ func compare(c *cli.Context, p *specs.LinuxSeccomp) error {
 		}
 	}
 	return nil
+}
+
+// fewer says how many calls a profile allows fewer than another.
+func fewer(n int) string {
+	if n < 0 {
+		return fmt.Sprintf("%d more", -n)
+	}
+	return fmt.Sprintf("%d fewer", n)
 }

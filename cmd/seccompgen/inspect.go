@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -63,6 +64,9 @@ func inspect(c *cli.Context) error {
 		if len(f.Mismatches) > 0 {
 			for _, m := range f.Mismatches {
 				fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s\n", m)
+			}
+			if !slices.ContainsFunc(f.Mismatches, func(m scmp.Mismatch) bool { return !m.Overlap }) {
+				return negative{fmt.Sprintf("%s has entries with different actions that hold at once: %s; let one entry decide", f.Source, plural(len(f.Mismatches), "call"))}
 			}
 			return negative{fmt.Sprintf("libseccomp %s makes a filter that does not do what %s says: %s", scmp.Version(), f.Source, plural(len(f.Mismatches), "call"))}
 		}

@@ -126,6 +126,9 @@ func TestPortabilityAgainstMachineCode(t *testing.T) {
 					can[c.Name] = true
 				}
 				for name := range can {
+					if from == "386" && name == "clone3" {
+						continue // socketcall's calls are not in its code, so that it is not certain that Go made clone3
+					}
 					if !predicted[name] && name != "socketcall" { // libseccomp makes a rule for it from one for each of its calls
 						t.Errorf("%s can call %s, which was not predicted", to, name)
 					}

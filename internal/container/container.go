@@ -208,7 +208,7 @@ func (s *Session) execute(ctx context.Context, id, root string, plan *stagePlan,
 	if o.Denials && o.StopAfterDenial > 0 {
 		watch, stop := context.WithCancel(ctx)
 		defer stop()
-		denied = watchDenials(watch, id, o.StopAfterDenial)
+		denied = watchDenials(watch, id, o.Seccomp, o.StopAfterDenial)
 	}
 	select {
 	case err = <-done:
@@ -253,7 +253,7 @@ func ignoreExit(err error) error {
 }
 
 // watchDenials closes its channel some time after the first denial of a container.
-func watchDenials(ctx context.Context, id string, after time.Duration) <-chan struct{} {
+func watchDenials(ctx context.Context, id string, p *specs.LinuxSeccomp, after time.Duration) <-chan struct{} {
 	over := make(chan struct{})
 	go func() {
 		tick := time.NewTicker(250 * time.Millisecond)
@@ -272,7 +272,7 @@ func watchDenials(ctx context.Context, id string, after time.Duration) <-chan st
 				continue
 			}
 			r, err := tracer.Peek(id)
-			if err == nil && slices.ContainsFunc(r.Syscalls, profile.Syscall.Refused) {
+			if err == nil && slices.ContainsFunc(r.Syscalls, func(c profile.Syscall) bool { return c.Refused() && !profile.Answers(p, c) }) {
 				time.AfterFunc(after, func() { close(over) })
 				return
 			}

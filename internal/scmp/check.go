@@ -23,9 +23,13 @@ type Mismatch struct {
 	Args    [6]uint64  `json:"args"`
 	Profile string     `json:"profile"`
 	Filter  string     `json:"filter"`
+	Overlap bool       `json:"overlap,omitempty"` // several entries hold, with different answers: the kernel gets the filter's
 }
 
 func (m Mismatch) String() string {
+	if m.Overlap {
+		return fmt.Sprintf("%s %d %s %#x: entries with different actions hold, %s and %s: the kernel gets the second", m.ABI, m.Nr, m.Name, m.Args, m.Profile, m.Filter)
+	}
 	return fmt.Sprintf("%s %d %s %#x: the profile says %s, the filter %s", m.ABI, m.Nr, m.Name, m.Args, m.Profile, m.Filter)
 }
 
@@ -79,13 +83,18 @@ func Check(p *specs.LinuxSeccomp, stub bool) ([]Mismatch, error) {
 					return nil, err
 				}
 				if got != returned(want) {
-					wrong = append(wrong, Mismatch{abi, nr, name, args, want.String(), Returned(got)})
+					wrong = append(wrong, Mismatch{abi, nr, name, args, want.String(), Returned(got), overlap(r.Holding(abi, raw, args), got)})
 					break
 				}
 			}
 		}
 	}
 	return wrong, nil
+}
+
+// overlap reports whether what a filter returns is the answer of one of the rules that hold.
+func overlap(holding []profile.Verdict, got uint32) bool {
+	return slices.ContainsFunc(holding, func(v profile.Verdict) bool { return returned(v) == got })
 }
 
 // machine runs a filter without a kernel.

@@ -68,6 +68,7 @@ func RepairProfile(ctx context.Context, s *container.Session, b *bundle.Bundle, 
 			return nil, nil, fmt.Errorf("--allow %s: no system call has that name", name)
 		}
 	}
+	o.allow = ro.Allow
 	if o.Recorded == nil {
 		var err error
 		if o.Recorded, err = o.control(ctx, s, 0, b); err != nil {

@@ -109,6 +109,7 @@ type Options struct {
 	Progress func(done, of int)
 	Resolve  func(r *profile.Recording, binary string) error // names the functions on the callers' stacks; may be nil
 	tolerant bool                                            // a denial ends no run
+	allow    []string                                        // what repair may add: of clone3 even an ENOSYS is a denial then
 }
 
 // bundle returns the setting and the bundle of a run; 0 is the first.
@@ -129,6 +130,9 @@ func (o *Options) run(ctx context.Context, s *container.Session, i int, b *bundl
 		ro.StopAfterDenial = afterDenial
 	}
 	rec, err := s.Run(ctx, b, ro)
+	if err == nil && !slices.Contains(o.allow, "clone3") {
+		rec.Syscalls = slices.DeleteFunc(rec.Syscalls, func(c profile.Syscall) bool { return profile.Answers(p, c) })
+	}
 	if err != nil || o.Resolve == nil || b.Binary == "" {
 		return rec, err
 	}

@@ -1,0 +1,56 @@
+// Package docker resolves Docker's default profile, whose rules depend on capabilities, architecture and kernel.
+package docker
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Capabilities are those that Docker gives to containers by default (moby, daemon/pkg/oci/caps/defaults.go).
+var Capabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP",
+	"CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+}
+
+// Spec has these capabilities.
+func Spec() *specs.Spec {
+	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: Capabilities}}}
+}
+
+// arches are Docker's names of the architectures to which its rules are limited.
+var arches = map[specs.Arch]string{
+	specs.ArchX86_64: "amd64", specs.ArchX86: "x86", specs.ArchX32: "x32", specs.ArchAARCH64: "arm64", specs.ArchARM: "arm",
+}
+
+// Default returns Docker's default profile for Docker's default capabilities, the kernel of this host and the given ABIs,
+// whichever host these are of.
+func Default(abis []specs.Arch) (*specs.LinuxSeccomp, error) {
+	p := seccomp.DefaultProfile()
+	names := func(limits []string) bool {
+		return slices.ContainsFunc(abis, func(abi specs.Arch) bool { return slices.Contains(limits, arches[abi]) })
+	}
+	p.Syscalls = slices.DeleteFunc(p.Syscalls, func(s *seccomp.Syscall) bool {
+		drop := s.Includes != nil && len(s.Includes.Arches) > 0 && !names(s.Includes.Arches) || s.Excludes != nil && names(s.Excludes.Arches)
+		for _, f := range []*seccomp.Filter{s.Includes, s.Excludes} {
+			if f != nil {
+				f.Arches = nil
+			}
+		}
+		return drop
+	})
+	p.ArchMap = nil
+	data, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("encode Docker's default profile: %w", err)
+	}
+	resolved, err := seccomp.LoadProfile(string(data), Spec())
+	if err != nil {
+		return nil, fmt.Errorf("resolve Docker's default profile: %w", err)
+	}
+	resolved.Architectures = abis
+	return resolved, nil
+}
