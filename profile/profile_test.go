@@ -2,6 +2,7 @@ package profile
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,12 +37,17 @@ func with(s Syscall, seen ...[]uint32) Syscall {
 	return s
 }
 
+func hash(of string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(of))) }
+
+// notGo is what ran where nothing of Go did.
+var notGo = []Program{{Path: "/bin/true", SHA256: hash("true")}}
+
 func recording(t testing.TB, id string, calls ...Syscall) *Recording {
 	t.Helper()
 	r := &Recording{
 		Version: RecordingVersion, ID: id, Complete: true, Runtime: Runtime{Name: "runc", Version: "1.1.5"}, Kernel: "6.18", Boundary: BoundaryFilter,
 		NoNewPrivileges: true, Workload: Workload{Package: "example.com/p", Go: "go1.26.8", Args: []string{"-test.short"}},
-		Tests: map[string]string{"TestA": "pass"}, Runs: []Run{{ID: id, Seconds: 1.5}}, Syscalls: calls,
+		Tests: map[string]string{"TestA": "pass"}, Runs: []Run{{ID: id, Seconds: 1.5}}, Programs: []Program{{Path: "/p.test", SHA256: hash("p"), Go: "go1.26.8"}}, Syscalls: calls,
 	}
 	for i := range r.Syscalls {
 		if r.Syscalls[i].Runs == nil {
@@ -129,7 +135,7 @@ func TestReadRecordingRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"nothing":          {"", "not whole JSON"},
 		"truncated":        {good[:len(good)/2], "not whole JSON"},
-		"another version":  {strings.Replace(good, `"version": 1`, `"version": 7`, 1), "has version 7, this seccompgen reads version 1"},
+		"another version":  {strings.Replace(good, `"version": 2`, `"version": 7`, 1), "has version 7, this seccompgen reads versions 1 to 2"},
 		"unknown key":      {strings.Replace(good, `"kernel"`, `"colonel"`, 1), `unknown field "colonel"`},
 		"two values":       {good + good, "not whole JSON"},
 		"no runs":          {strings.Replace(good, `"runs": [`+"\n    {\n      \"id\": \"a\",\n      \"exit\": 0,\n      \"seconds\": 1.5\n    }\n  ]", `"runs": []`, 1), "no runs"},
@@ -258,7 +264,7 @@ func build(t testing.TB, o BuildOptions, rs ...*Recording) (*specs.LinuxSeccomp,
 
 func TestBuildGolden(t *testing.T) {
 	crun := sample(t)
-	crun.Runtime.Name, crun.Workload.Go = "crun", ""
+	crun.Runtime.Name, crun.Programs = "crun", notGo
 	for name, c := range map[string]struct {
 		o BuildOptions
 		r *Recording
@@ -504,7 +510,7 @@ func TestBuildRefuses(t *testing.T) {
 // The runtimes that a profile is for have a closure too, where they are written in Go.
 func TestFloorsClosure(t *testing.T) {
 	r := recording(t, "a", call(t, PhaseWorkload, x64, "read"))
-	r.Workload.Go, r.Boundary = "", BoundaryExecve
+	r.Programs, r.Boundary = notGo, BoundaryExecve
 	for name, want := range map[string]bool{"runc": true, "crun": false} {
 		r.Runtime = Runtime{Name: name, Version: map[string]string{"runc": "1.1.5+ds1", "crun": "1.8.1"}[name]}
 		if p, _ := build(t, BuildOptions{}, r); slices.Contains(Allowed(p), "sched_yield") != want {
@@ -623,6 +629,7 @@ func TestPolicyNamesExist(t *testing.T) {
 func FuzzReadRecording(f *testing.F) {
 	f.Add([]byte(encode(f, sample(f))))
 	f.Add([]byte(`{"version":1}`))
+	f.Add([]byte(`{"version":2,"id":"a","runs":[{"id":"a"}],"programs":[{"path":"/a","unread":"gone"},{"path":"/a","unread":"gone"}]}`))
 	f.Add([]byte(`{"version":1,"id":"a","runs":[{"id":"a"}],"syscalls":[{"phase":"workload","abi":"SCMP_ARCH_X86_64","nr":4294967295,"denied":{"action":"trap"},"runs":["a"]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := ReadRecording(bytes.NewReader(data))

@@ -40,6 +40,11 @@ func (m meta) owns(slot uint32) func(recorderCall) bool {
 	return func(key recorderCall) bool { return key.Slot == slot && key.Gen == m.Gen }
 }
 
+// executed is the same for executables.
+func (m meta) executed(slot uint32) func(recorderExecutableKey) bool {
+	return func(key recorderExecutableKey) bool { return key.Slot == slot && key.Gen == m.Gen }
+}
+
 // enter locks the host, opens the set, and hands over what is in use. With make it loads a missing set; without, a
 // missing set is no error and s is nil. Afterwards it detaches what nobody needs any more.
 func enter(create bool, do func(s *set, metas map[uint32]meta) error) (err error) {
@@ -260,7 +265,8 @@ func (s *set) release(slot uint32, m meta, others map[uint32]meta) error {
 	of := m.owns(slot)
 	err := errors.Join(
 		forget[recorderFirst](s.Firsts, of), forget[uint64](s.Unknown, of), forget[recorderDenial](s.Denials, of),
-		forget[uint8](s.Tuples, func(key recorderTuple) bool { return of(key.Call) }))
+		forget[uint8](s.Tuples, func(key recorderTuple) bool { return of(key.Call) }),
+		forget[recorderExecutable](s.Execs, m.executed(slot)))
 	if err := s.Metas.Delete(slot); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget slot %d: %w", slot, err)
 	}
@@ -470,6 +476,10 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	if err != nil {
 		return nil, err
 	}
+	executables, err := entries[recorderExecutable](s.Execs, m.executed(slot))
+	if err != nil {
+		return nil, err
+	}
 	values := map[recorderCall][][]uint32{}
 	for key := range tuples {
 		values[key.Call] = append(values[key.Call], key.Args[:])
@@ -497,6 +507,7 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	if m.Mount != 0 && s.Joins.Lookup(m.Mount, &j) == nil {
 		r.Drop(profile.DropJoin, uint64(j.Lost))
 	}
+	r.Programs = programs(executables, uint64(state.Unnoted))
 	call := func(phase, abi int, nr uint32) profile.Syscall {
 		return profile.Syscall{Phase: phases[phase], ABI: abis[abi], Nr: nr, Name: profile.Name(abis[abi], nr), Runs: []string{m.ID}}
 	}
