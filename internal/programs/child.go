@@ -59,9 +59,18 @@ func ask(ctx context.Context, f *os.File, known []string) (profile.Program, erro
 		}
 	}()
 	<-done
+	return decode(ctx, out, err, known)
+}
+
+// decode reads what a child has answered, with the error that it ended with. It may have been taken over by the file.
+func decode(ctx context.Context, out []byte, err error, known []string) (profile.Program, error) {
 	lines := bytes.SplitN(out, []byte{'\n'}, 3)
 	var p profile.Program
-	if decodeErr := strict(lines[0], &p); decodeErr != nil {
+	decodeErr := strict(lines[0], &p)
+	if decodeErr == nil && (p.File != nil || p.Static != nil || p.SHA256 == "") {
+		decodeErr = errors.New("nonsense was answered")
+	}
+	if decodeErr != nil {
 		return profile.Program{}, fmt.Errorf("it could not be read: %w", errors.Join(err, decodeErr))
 	}
 	if p.Go == "" || p.Unread != "" || slices.Contains(known, p.SHA256) {
@@ -76,8 +85,11 @@ func ask(ctx context.Context, f *os.File, known []string) (profile.Program, erro
 		return profile.Program{}, fmt.Errorf("its analysis could not be read: %w", err)
 	}
 	p.Unread, p.Static = a.Unread, a.Static
-	if a.Static != nil {
-		return p, a.Static.Check()
+	if a.Static == nil {
+		return p, nil
+	}
+	if err := a.Static.Check(); err != nil {
+		return profile.Program{}, fmt.Errorf("its analysis could not be read: %w", err)
 	}
 	return p, nil
 }
