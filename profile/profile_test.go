@@ -189,6 +189,25 @@ func TestMerge(t *testing.T) {
 // random makes a recording of random calls that passes every check.
 func random(t testing.TB, rng *rand.Rand, id string) *Recording {
 	r := recording(t, id)
+	r.Programs = nil
+	for range rng.IntN(4) {
+		p := Program{Path: "/bin/" + string(rune('a'+rng.IntN(3)))}
+		switch rng.IntN(4) {
+		case 0:
+			p.Unread = "gone"
+			if rng.IntN(2) == 0 {
+				p.File = &File{Inode: rng.Uint64N(2)}
+			}
+		case 1: // known by an earlier run
+			p.SHA256, p.Go = hash(p.Path), "go1.26.8"
+		case 2:
+			p.SHA256, p.Go = hash(p.Path), "go1.26.8"
+			p.Static = &Static{Closure: []StaticCall{}, Reachable: []StaticCall{{ABI: x64, Nr: rng.Uint32N(3), Functions: []string{"f"}}}, Unresolved: []string{}}
+		case 3:
+			p.SHA256, p.Size = hash(fmt.Sprint(rng.IntN(2))), 17
+		}
+		r.Programs = append(r.Programs, p)
+	}
 	for range rng.IntN(20) {
 		nr := uint32(rng.IntN(335))
 		if rng.IntN(3) == 0 { // one whose arguments count

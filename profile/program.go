@@ -47,15 +47,13 @@ func (p Program) String() string {
 }
 
 func (p Program) compare(q Program) int {
-	var f, g File
-	if p.File != nil {
-		f = *p.File
+	file := func(p Program) string {
+		if p.File == nil {
+			return ""
+		}
+		return fmt.Sprintf("%020d %020d %020d", p.File.Device, p.File.Inode, p.File.Began)
 	}
-	if q.File != nil {
-		g = *q.File
-	}
-	return cmp.Or(cmp.Compare(p.Path, q.Path), cmp.Compare(p.SHA256, q.SHA256), cmp.Compare(p.Unread, q.Unread),
-		cmp.Compare(f.Device, g.Device), cmp.Compare(f.Inode, g.Inode), cmp.Compare(f.Began, g.Began))
+	return cmp.Or(cmp.Compare(p.Path, q.Path), cmp.Compare(p.SHA256, q.SHA256), cmp.Compare(p.Unread, q.Unread), cmp.Compare(file(p), file(q)))
 }
 
 func (p Program) check() error {
