@@ -43,7 +43,7 @@ func (p Program) isGo() bool { return p.Go != "" || p.Static != nil }
 func (p Program) unanalyzed() bool { return p.Static == nil && (p.Go != "" || p.Unread != "") }
 
 func (p Program) String() string {
-	return cmp.Or(p.Path, "programs of which not even the path is known")
+	return cmp.Or(p.Path, "programs that are not known")
 }
 
 func (p Program) compare(q Program) int {

@@ -25,7 +25,7 @@ func TestBuildPrograms(t *testing.T) {
 		analysis string // for whom flock is, which is in analyses
 		unknown  int
 	}{
-		"nothing known":     {phase: PhaseWorkload, abi: x64, table: "programs of which not even the path is known", unknown: 1},
+		"nothing known":     {phase: PhaseWorkload, abi: x64, table: "programs that are not known", unknown: 1},
 		"not Go":            {programs: notGo, phase: PhaseWorkload, abi: x64},
 		"analyzed":          {programs: []Program{analyzed("/s")}, phase: PhaseWorkload, abi: x64, analysis: "/s: runtime.f"},
 		"beside a shell":    {programs: []Program{notGo[0], analyzed("/s")}, phase: PhaseWorkload, abi: x64, analysis: "/s: runtime.f"},

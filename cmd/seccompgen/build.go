@@ -162,6 +162,9 @@ func reportUnanalyzed(to io.Writer, recordings []*profile.Recording) {
 		for _, p := range r.Unanalyzed() {
 			why := cmp.Or(p.Unread, "the recording holds no analysis of it")
 			line := fmt.Sprintf("seccompgen: what Go's runtime in %s calls is not known: %s\n", p, why)
+			if p.Path == "" {
+				line = fmt.Sprintf("seccompgen: which programs ran is not known: %s\n", why)
+			}
 			if said[line] {
 				continue
 			}
