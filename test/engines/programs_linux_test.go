@@ -67,17 +67,7 @@ func (r runner) holds(t *testing.T) {
 				return words
 			}
 			path := r.record(name, command("0.1"))
-			rec := lab.ReadRecording(t, path)
-			var ran []string
-			for _, p := range rec.Programs {
-				ran = append(ran, p.Path)
-				if isGo := strings.Contains(p.Path, "server"); p.Unread != "" || (p.Static != nil) != isGo || (p.Go != "") != isGo {
-					t.Errorf("program %s: %q, Go %q, analyzed %v", p.Path, p.Unread, p.Go, p.Static != nil)
-				}
-			}
-			if !slices.Equal(ran, e.programs) {
-				t.Errorf("programs %q ran, want %q", ran, e.programs)
-			}
+			ran(t, lab.ReadRecording(t, path), e.programs...)
 			prof := filepath.Join(t.TempDir(), "profile.json")
 			if built := run(t, toolPath, "build", "--deny", "kill", "-o", prof, path); built.exit != 0 || strings.Contains(built.stderr, "is not known") {
 				t.Fatal(built)
@@ -92,6 +82,21 @@ func (r runner) holds(t *testing.T) {
 			}
 			group.Wait()
 		})
+	}
+}
+
+// ran checks that these programs and no others were seen and read, and which of them are Go's.
+func ran(t testing.TB, r *profile.Recording, want ...string) {
+	t.Helper()
+	var got []string
+	for _, p := range r.Programs {
+		got = append(got, p.Path)
+		if isGo := strings.Contains(p.Path, "server"); p.Unread != "" || (p.Static != nil) != isGo || (p.Go != "") != isGo {
+			t.Errorf("program %s: %q, Go %q, analyzed %v", p.Path, p.Unread, p.Go, p.Static != nil)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("programs %q ran, want %q", got, want)
 	}
 }
 
