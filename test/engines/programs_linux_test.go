@@ -159,55 +159,68 @@ func TestProgramsInABundle(t *testing.T) {
 
 func TestProgramsUnderPodman(t *testing.T) {
 	rootfs := serverFS(t)
-	eachRuntime(t, func(t *testing.T, runtime string) {
-		p := newPodman(t, runtime)
-		p.ok(p.do("load", "--input", image(t, rootfs, "localhost/server:1", "/bin/true")))
-		runner{
-			func(name string, command []string) string {
-				p.ok(p.run(slices.Concat([]string{"--rm", "--annotation", record + "=programs-" + name, "localhost/server:1"}, command)...))
-				return recordings(t, "programs-"+name+"-", 1)[0]
-			},
-			func(_, prof string, command []string) result {
-				return p.run(slices.Concat([]string{"--rm", "--security-opt", "seccomp=" + prof, "localhost/server:1"}, command)...)
-			},
-		}.holds(t)
-	})
+	eachRuntime(t, func(t *testing.T, runtime string) { podmanRunner(t, runtime, rootfs, "none").holds(t) })
+}
+
+// podmanRunner runs containers of an image made of rootfs.
+func podmanRunner(t *testing.T, runtime, rootfs, network string) runner {
+	p := newPodman(t, runtime)
+	p.ok(p.do("load", "--input", image(t, rootfs, "localhost/server:1", "/bin/true")))
+	run := func(option string, command []string) result {
+		return p.do(slices.Concat([]string{"run", "--rm", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", network}, strings.Fields(option), []string{"localhost/server:1"}, command)...)
+	}
+	return runner{
+		func(name string, command []string) string {
+			p.ok(run("--annotation "+record+"=programs-"+name, command))
+			return recordings(t, "programs-"+name+"-", 1)[0]
+		},
+		func(_, prof string, command []string) result { return run("--security-opt seccomp="+prof, command) },
+	}
 }
 
 func TestProgramsUnderDocker(t *testing.T) {
-	d, rootfs := newDocker(t), serverFS(t)
+	dockerRunner(t, serverFS(t), "none").holds(t)
+}
+
+func dockerRunner(t *testing.T, rootfs, network string) runner {
+	d := newDocker(t)
 	clear(t)
 	d.ok(d.do("load", "--input", image(t, rootfs, "server:1", "/bin/true")))
-	runner{
+	run := func(option string, command []string) result {
+		return d.do(slices.Concat([]string{"run", "--rm", "--network", network, "--runtime", "seccompgen"}, strings.Fields(option), []string{"server:1"}, command)...)
+	}
+	return runner{
 		func(name string, command []string) string {
-			d.ok(d.run(slices.Concat([]string{"--rm", "--env", "SECCOMPGEN_RECORD=programs-" + name, "server:1"}, command)...))
+			d.ok(run("--env SECCOMPGEN_RECORD=programs-"+name, command))
 			return recordings(t, "programs-"+name+"-", 1)[0]
 		},
-		func(_, prof string, command []string) result {
-			return d.run(slices.Concat([]string{"--rm", "--security-opt", "seccomp=" + prof, "server:1"}, command)...)
-		},
-	}.holds(t)
+		func(_, prof string, command []string) result { return run("--security-opt seccomp="+prof, command) },
+	}
 }
 
 func TestProgramsUnderContainerd(t *testing.T) {
+	ctrRunner(t, serverFS(t)).holds(t)
+}
+
+func ctrRunner(t *testing.T, rootfs string, flags ...string) runner {
 	lab.NeedTool(t, "containerd")
-	c := newContainerd(t, config16, "", serverFS(t))
+	c := newContainerd(t, config16, "", rootfs)
 	clear(t)
-	ctr := func(id string, flags, command []string) result {
+	run := func(id, option string, command []string) result {
 		return run(t, filepath.Join(c.bin, "ctr"), slices.Concat([]string{"--address", c.dir + "/sock", "--namespace", "k8s.io", "run", "--rm", "--snapshotter", "native",
-			"--runc-binary", filepath.Join(worldDir, "bin/seccompgen-runc"), "--seccomp"}, flags, []string{"localhost/lab:1", id}, command)...)
+			"--runc-binary", filepath.Join(worldDir, "bin/seccompgen-runc"), "--seccomp"}, flags, strings.Fields(option), []string{"localhost/lab:1", id}, command)...)
 	}
-	runner{
+	return runner{
 		func(name string, command []string) string {
-			if r := ctr(name, []string{"--env", "SECCOMPGEN_RECORD=programs"}, command); r.exit != 0 {
+			if r := run(name, "--env SECCOMPGEN_RECORD=programs", command); r.exit != 0 {
 				t.Fatal(r)
 			}
 			return recordings(t, "programs-"+name, 1)[0]
 		},
 		func(name, prof string, command []string) result {
-			return ctr("under-"+name, []string{"--seccomp-profile", prof}, command)
+			return run("under-"+name, "--seccomp-profile "+prof, command)
 		},
-	}.holds(t)
+	}
 }
 
 // TestProgramsUnknown: what cannot be read is said, and costs the profile its narrowness, never the program its life.
