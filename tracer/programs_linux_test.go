@@ -89,8 +89,8 @@ func TestPrograms(t *testing.T) {
 			got := programsOf(t, dir+"/sh", c.text)
 			var want []string
 			for _, w := range append(c.want, dir+"/sh") {
-				if real, err := filepath.EvalSymlinks(w); err == nil {
-					w = real
+				if resolved, err := filepath.EvalSymlinks(w); err == nil {
+					w = resolved
 				}
 				want = append(want, w)
 			}

@@ -43,7 +43,7 @@ type server struct {
 var servers = map[string]server{
 	"HTTP": {"golang.org/x/tools/cmd/present@v0.52.0", "-play=false -http ADDR -content /bin", get},
 	"NATS": {"github.com/nats-io/nats-server/v2@v2.15.3", "--addr 127.0.0.1 --port PORT", talk("", "INFO", "CONNECT {}\r\nSUB a 1\r\nPUB a 2\r\nhi\r\nPING\r\n", "MSG a 1 2")},
-	"MQTT": {"github.com/mochi-mqtt/server/v2/cmd@v2.7.9", "-tcp ADDR -ws 127.0.0.1:0 -info 127.0.0.1:0", talk("\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01", "\x20\x02", "\xc0\x00", "\xd0")},
+	"MQTT": {"github.com/mochi-mqtt/server/v2/cmd@v2.7.9", "-tcp ADDR -ws 127.0.0.1:0 -info 127.0.0.1:0", talk("\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01a", "\x20\x02", "\xc0\x00", "\xd0")},
 	"SMTP": {"github.com/emersion/go-smtp/cmd/smtp-debug-server@v0.25.1", "-l ADDR", mail},
 }
 

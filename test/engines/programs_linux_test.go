@@ -207,8 +207,8 @@ func ctrRunner(t *testing.T, rootfs string, flags ...string) runner {
 	c := newContainerd(t, config16, "", rootfs)
 	clear(t)
 	run := func(id, option string, command []string) result {
-		return run(t, filepath.Join(c.bin, "ctr"), slices.Concat([]string{"--address", c.dir + "/sock", "--namespace", "k8s.io", "run", "--rm", "--snapshotter", "native",
-			"--runc-binary", filepath.Join(worldDir, "bin/seccompgen-runc"), "--seccomp"}, flags, strings.Fields(option), []string{"localhost/lab:1", id}, command)...)
+		args := []string{"--address", c.dir + "/sock", "--namespace", "k8s.io", "run", "--rm", "--snapshotter", "native", "--runc-binary", filepath.Join(worldDir, "bin/seccompgen-runc"), "--seccomp"}
+		return run(t, filepath.Join(c.bin, "ctr"), slices.Concat(args, flags, strings.Fields(option), []string{"localhost/lab:1", id}, command)...)
 	}
 	return runner{
 		func(name string, command []string) string {
