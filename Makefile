@@ -11,7 +11,7 @@ SMALLEST := mountinfo,pty,flock,encoding-json
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads static mutations alarms repairs shrinks policies floors fresh
+.PHONY: help setup build demo test bench lint generate install workloads static mutations alarms repairs shrinks policies floors fresh hooks
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ test: ## install what tests need and run all of them (root; without root it says
 
 nri: build bin/containerd2/containerd ## test the NRI plugin with containerd 2, which is built from source first (root, four minutes)
 	CONTAINERD2=$(CURDIR)/bin/containerd2 go test -tags seccomp,nri -count 1 -run TestNRI ./test/engines
+
+hooks: build ## record Go servers by the hook in each engine and keep them busy under their profiles, into docs/results/hooks.md (root, an hour; RUNS=20 SECONDS=30)
+	go test -tags seccomp,hooks -count 1 -timeout 3h -run TestHooks ./test/engines -hooks.runs $(or $(RUNS),20) -hooks.seconds $(or $(SECONDS),30) -hooks.o $(CURDIR)/docs/results/hooks.md
 
 bench: build ## measure the cost of recording, of build and of the static analysis, into docs/benchmarks.md (root)
 	@scripts/setup bench

@@ -288,8 +288,8 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 	return seen
 }
 
-// additions returns what the robust policy adds, for the ABIs for which it is true. Where the workload's own binary was
-// analyzed, that takes the place of the table.
+// additions returns what the robust policy adds, for the ABIs for which it is true. Where a Go program was analyzed, that
+// takes the place of the table; where one may have run of which that is not known, the table is for all ABIs seen.
 func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Reason) map[target][]Reason {
 	add := map[target][]Reason{}
 	put := func(t target, r Reason) {
@@ -297,29 +297,47 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 			add[t] = append(add[t], r)
 		}
 	}
-	goABIs := map[specs.Arch]bool{}
+	goABIs := map[specs.Arch][]Program{}
 	for _, r := range recordings {
-		for _, s := range r.Syscalls {
-			byGo := r.Workload.Go != "" && r.Static == nil && s.Phase == PhaseWorkload || isGoRuntime(r.Runtime) && s.Phase == PhaseRuntime
-			goABIs[s.ABI] = goABIs[s.ABI] || byGo
+		if isGoRuntime(r.Runtime) {
+			for _, abi := range r.abis(PhaseRuntime) {
+				goABIs[abi] = append(goABIs[abi], Program{Path: filepath.Base(r.Runtime.Name)})
+			}
+		}
+		if unanalyzed := r.Unanalyzed(); len(unanalyzed) > 0 {
+			for _, abi := range r.abis(PhaseWorkload, PhaseExec) {
+				goABIs[abi] = append(goABIs[abi], unanalyzed...)
+			}
 		}
 	}
 	for t, r := range floors { // whose runtime has a closure too, if it is written in Go
-		goABIs[t.abi] = goABIs[t.abi] || strings.Contains(", "+r.Caller, ", runc ")
+		if strings.Contains(", "+r.Caller, ", runc ") {
+			goABIs[t.abi] = append(goABIs[t.abi], Program{Path: "runc"})
+		}
 	}
-	for _, row := range closure {
-		for _, abi := range abis {
-			_, has := Number(abi, row.name)
+	for _, abi := range abis {
+		programs := whoFor(goABIs[abi])
+		for _, row := range closure {
 			old := row.name == "mmap" && abi == specs.ArchX86 // Go makes mmap2 there: a condition on mmap is kept for other ABIs
-			if has && !old && (row.who == anyProgram || goABIs[abi]) {
+			if _, has := Number(abi, row.name); !has || old {
+				continue
+			}
+			if row.who == anyProgram {
 				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text})
+			} else if programs != "" {
+				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text, Caller: programs})
 			}
 		}
 	}
 	for _, r := range recordings {
-		for _, c := range staticOf(r).Closure {
-			if slices.Contains(abis, c.ABI) {
-				put(target{c.ABI, Name(c.ABI, c.Nr)}, Reason{Kind: "closure", Text: c.Text, Caller: strings.Join(c.Functions, " ")})
+		for _, p := range r.Programs {
+			if p.Static == nil {
+				continue
+			}
+			for _, c := range p.Static.Closure {
+				if slices.Contains(abis, c.ABI) {
+					put(target{c.ABI, Name(c.ABI, c.Nr)}, Reason{Kind: "closure", Text: c.Text, Caller: strings.TrimSpace(p.Path + ": " + strings.Join(c.Functions, " "))})
+				}
 			}
 		}
 	}
@@ -327,13 +345,6 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 		slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Or(cmp.Compare(a.Text, b.Text), cmp.Compare(a.Caller, b.Caller)) })
 	}
 	return add
-}
-
-func staticOf(r *Recording) *Static {
-	if r.Static == nil {
-		return &Static{}
-	}
-	return r.Static
 }
 
 // untested returns what the workloads' machine code can call and the profile does not allow.
@@ -344,10 +355,12 @@ func untested(recordings []*Recording, allowed map[target][]Reason) []Untested {
 		anywhere[t.name] = true
 	}
 	for _, r := range recordings {
-		for _, c := range staticOf(r).Reachable {
-			t := target{c.ABI, Name(c.ABI, c.Nr)}
-			if t.name != "" && !anywhere[t.name] {
-				functions[t] = union(functions[t], c.Functions, cmp.Compare[string])
+		for _, static := range r.statics() {
+			for _, c := range static.Reachable {
+				t := target{c.ABI, Name(c.ABI, c.Nr)}
+				if t.name != "" && !anywhere[t.name] {
+					functions[t] = union(functions[t], c.Functions, cmp.Compare[string])
+				}
 			}
 		}
 	}

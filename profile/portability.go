@@ -214,7 +214,7 @@ func recordedKernels(recordings []*Recording) (Kernels, error) {
 }
 
 // whoseCode tells whose code made the calls that were seen. A workload is nothing but Go if each of its calls is one that
-// its own machine code can make: a C library's start is never among these.
+// the machine code of its programs can make, all of which are Go's: a C library's start is never among these.
 func whoseCode(recordings []*Recording, phases []Phase) map[target]code {
 	codes := map[target]code{}
 	for _, r := range recordings {
@@ -234,14 +234,17 @@ func whoseCode(recordings []*Recording, phases []Phase) map[target]code {
 			}
 			codes[target{s.ABI, Name(s.ABI, s.Nr)}] |= by
 		}
-		for _, c := range staticOf(r).Closure {
-			codes[target{c.ABI, Name(c.ABI, c.Nr)}] |= goCode
+		for _, static := range r.statics() {
+			for _, c := range static.Closure {
+				codes[target{c.ABI, Name(c.ABI, c.Nr)}] |= goCode
+			}
 		}
+		mayBeGo := len(r.Unanalyzed()) > 0 || len(r.statics()) > 0 || isGoRuntime(r.Runtime)
 		for _, row := range closure {
 			by := workload
 			if row.who == goProgram {
 				by = 0
-				if r.Workload.Go != "" || isGoRuntime(r.Runtime) {
+				if mayBeGo {
 					by = goCode
 				}
 			}
@@ -254,11 +257,17 @@ func whoseCode(recordings []*Recording, phases []Phase) map[target]code {
 }
 
 func onlyGo(r *Recording) bool {
-	s := staticOf(r)
-	if r.Workload.Go == "" || len(s.Reachable) == 0 || len(s.Unresolved) > 0 {
+	if len(r.Programs) == 0 {
 		return false
 	}
+	var can []StaticCall
+	for _, p := range r.Programs {
+		if p.Static == nil || len(p.Static.Reachable) == 0 || len(p.Static.Unresolved) > 0 {
+			return false
+		}
+		can = slices.Concat(can, p.Static.Reachable, p.Static.Closure)
+	}
 	return !slices.ContainsFunc(r.Syscalls, func(call Syscall) bool {
-		return call.Phase != PhaseRuntime && !slices.ContainsFunc(slices.Concat(s.Reachable, s.Closure), func(c StaticCall) bool { return c.ABI == call.ABI && c.Nr == call.Nr })
+		return call.Phase != PhaseRuntime && !slices.ContainsFunc(can, func(c StaticCall) bool { return c.ABI == call.ABI && c.Nr == call.Nr })
 	})
 }

@@ -23,12 +23,13 @@ const arm64 = specs.ArchAARCH64
 func goRecording(t testing.TB, only bool, names ...string) *Recording {
 	r := recording(t, "a")
 	r.Runtime = Runtime{Name: "crun"}
-	r.Static = &Static{}
+	static := &Static{}
+	r.Programs[0].Static = static
 	for _, name := range names {
 		s := call(t, PhaseWorkload, x64, name, "a")
 		r.Syscalls = append(r.Syscalls, s)
 		if only {
-			r.Static.Reachable = append(r.Static.Reachable, StaticCall{ABI: x64, Nr: s.Nr})
+			static.Reachable = append(static.Reachable, StaticCall{ABI: x64, Nr: s.Nr})
 		}
 	}
 	return r

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,12 +37,17 @@ func with(s Syscall, seen ...[]uint32) Syscall {
 	return s
 }
 
+func hash(of string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(of))) }
+
+// notGo is what ran where nothing of Go did.
+var notGo = []Program{{Path: "/bin/true", SHA256: hash("true")}}
+
 func recording(t testing.TB, id string, calls ...Syscall) *Recording {
 	t.Helper()
 	r := &Recording{
 		Version: RecordingVersion, ID: id, Complete: true, Runtime: Runtime{Name: "runc", Version: "1.1.5"}, Kernel: "6.18", Boundary: BoundaryFilter,
 		NoNewPrivileges: true, Workload: Workload{Package: "example.com/p", Go: "go1.26.8", Args: []string{"-test.short"}},
-		Tests: map[string]string{"TestA": "pass"}, Runs: []Run{{ID: id, Seconds: 1.5}}, Syscalls: calls,
+		Tests: map[string]string{"TestA": "pass"}, Runs: []Run{{ID: id, Seconds: 1.5}}, Programs: []Program{{Path: "/p.test", SHA256: hash("p"), Go: "go1.26.8"}}, Syscalls: calls,
 	}
 	for i := range r.Syscalls {
 		if r.Syscalls[i].Runs == nil {
@@ -129,7 +135,7 @@ func TestReadRecordingRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"nothing":          {"", "not whole JSON"},
 		"truncated":        {good[:len(good)/2], "not whole JSON"},
-		"another version":  {strings.Replace(good, `"version": 1`, `"version": 7`, 1), "has version 7, this seccompgen reads version 1"},
+		"another version":  {strings.Replace(good, `"version": 2`, `"version": 7`, 1), "has version 7, this seccompgen reads versions 1 to 2"},
 		"unknown key":      {strings.Replace(good, `"kernel"`, `"colonel"`, 1), `unknown field "colonel"`},
 		"two values":       {good + good, "not whole JSON"},
 		"no runs":          {strings.Replace(good, `"runs": [`+"\n    {\n      \"id\": \"a\",\n      \"exit\": 0,\n      \"seconds\": 1.5\n    }\n  ]", `"runs": []`, 1), "no runs"},
@@ -183,6 +189,25 @@ func TestMerge(t *testing.T) {
 // random makes a recording of random calls that passes every check.
 func random(t testing.TB, rng *rand.Rand, id string) *Recording {
 	r := recording(t, id)
+	r.Programs = nil
+	for range rng.IntN(4) {
+		p := Program{Path: "/bin/" + string(rune('a'+rng.IntN(3)))}
+		switch rng.IntN(4) {
+		case 0:
+			p.Unread = "gone"
+			if rng.IntN(2) == 0 {
+				p.File = &File{Inode: rng.Uint64N(2)}
+			}
+		case 1: // known by an earlier run
+			p.SHA256, p.Go = hash(p.Path), "go1.26.8"
+		case 2:
+			p.SHA256, p.Go = hash(p.Path), "go1.26.8"
+			p.Static = &Static{Closure: []StaticCall{}, Reachable: []StaticCall{{ABI: x64, Nr: rng.Uint32N(3), Functions: []string{"f"}}}, Unresolved: []string{}}
+		case 3:
+			p.SHA256, p.Size = hash(fmt.Sprint(rng.IntN(2))), 17
+		}
+		r.Programs = append(r.Programs, p)
+	}
 	for range rng.IntN(20) {
 		nr := uint32(rng.IntN(335))
 		if rng.IntN(3) == 0 { // one whose arguments count
@@ -258,7 +283,7 @@ func build(t testing.TB, o BuildOptions, rs ...*Recording) (*specs.LinuxSeccomp,
 
 func TestBuildGolden(t *testing.T) {
 	crun := sample(t)
-	crun.Runtime.Name, crun.Workload.Go = "crun", ""
+	crun.Runtime.Name, crun.Programs = "crun", notGo
 	for name, c := range map[string]struct {
 		o BuildOptions
 		r *Recording
@@ -505,7 +530,7 @@ func TestBuildRefuses(t *testing.T) {
 // The runtimes that a profile is for have a closure too, where they are written in Go.
 func TestFloorsClosure(t *testing.T) {
 	r := recording(t, "a", call(t, PhaseWorkload, x64, "read"))
-	r.Workload.Go, r.Boundary = "", BoundaryExecve
+	r.Programs, r.Boundary = notGo, BoundaryExecve
 	for name, want := range map[string]bool{"runc": true, "crun": false} {
 		r.Runtime = Runtime{Name: name, Version: map[string]string{"runc": "1.1.5+ds1", "crun": "1.8.1"}[name]}
 		if p, _ := build(t, BuildOptions{}, r); slices.Contains(Allowed(p), "sched_yield") != want {
@@ -624,6 +649,7 @@ func TestPolicyNamesExist(t *testing.T) {
 func FuzzReadRecording(f *testing.F) {
 	f.Add([]byte(encode(f, sample(f))))
 	f.Add([]byte(`{"version":1}`))
+	f.Add([]byte(`{"version":2,"id":"a","runs":[{"id":"a"}],"programs":[{"path":"/a","unread":"gone"},{"path":"/a","unread":"gone"}]}`))
 	f.Add([]byte(`{"version":1,"id":"a","runs":[{"id":"a"}],"syscalls":[{"phase":"workload","abi":"SCMP_ARCH_X86_64","nr":4294967295,"denied":{"action":"trap"},"runs":["a"]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := ReadRecording(bytes.NewReader(data))

@@ -14,8 +14,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// RecordingVersion is the version of recording.json that this package reads and writes.
-const RecordingVersion = 1
+// RecordingVersion is the version of recording.json that this package writes. It reads version 1 too.
+const RecordingVersion = 2
 
 // ErrIncomplete says that evidence is missing, and that a profile made from it would be too thin.
 var ErrIncomplete = errors.New("recording is incomplete")
@@ -57,7 +57,7 @@ type Recording struct {
 	Workload        Workload          `json:"workload"`
 	Tests           map[string]string `json:"tests,omitempty"`
 	Runs            []Run             `json:"runs"`
-	Static          *Static           `json:"static,omitempty"`
+	Programs        []Program         `json:"programs,omitempty"`
 	Syscalls        []Syscall         `json:"syscalls"`
 	Unknown         []Unknown         `json:"unknown,omitempty"`
 }
@@ -153,7 +153,7 @@ type Unknown struct {
 	Count uint64     `json:"count"`
 }
 
-// Static is what the machine code of the workload's Go binary can call. It knows nothing of C libraries and children.
+// Static is what the machine code of a Go program can call. It knows nothing of C libraries and children.
 type Static struct {
 	Closure    []StaticCall `json:"closure"`    // what the Go runtime calls at any moment, without the program asking
 	Reachable  []StaticCall `json:"reachable"`  // all that the code can call
@@ -187,24 +187,31 @@ func ReadRecording(from io.Reader) (*Recording, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read recording: %w", err)
 	}
-	var r Recording
-	if err := strictJSON(data, &r); err != nil || r.Version != RecordingVersion {
-		// Of a file of another version it is the version that the user should hear of.
-		var v struct {
-			Version int `json:"version"`
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return nil, fmt.Errorf("recording is not whole JSON, record again: %w", err)
+	}
+	r := &Recording{}
+	switch v.Version {
+	case 1:
+		var old recordingV1
+		if err = strictJSON(data, &old); err == nil {
+			r, err = old.upgrade()
 		}
-		if err := json.Unmarshal(data, &v); err != nil {
-			return nil, fmt.Errorf("recording is not whole JSON, record again: %w", err)
-		}
-		if v.Version != RecordingVersion {
-			return nil, fmt.Errorf("recording has version %d, this seccompgen reads version %d", v.Version, RecordingVersion)
-		}
+	case RecordingVersion:
+		err = strictJSON(data, r)
+	default:
+		return nil, fmt.Errorf("recording has version %d, this seccompgen reads versions 1 to %d", v.Version, RecordingVersion)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("decode recording: %w", err)
 	}
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("recording %q: %w", r.ID, err)
 	}
-	return &r, nil
+	return r, nil
 }
 
 // strictJSON decodes exactly one JSON value and refuses keys that it does not know.
@@ -275,9 +282,9 @@ func (r *Recording) check() error {
 			return fmt.Errorf("ABI %q of unknown number %d is not known", u.ABI, u.Nr)
 		}
 	}
-	for _, c := range staticOf(r).Closure {
-		if Name(c.ABI, c.Nr) == "" || c.Text == "" {
-			return fmt.Errorf("call %d of %q in the closure has no name here, or no reason", c.Nr, c.ABI)
+	for _, p := range r.Programs {
+		if err := p.check(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -308,6 +315,7 @@ func (s Syscall) key() string {
 
 func (r *Recording) sort() {
 	slices.SortFunc(r.Runs, func(a, b Run) int { return cmp.Compare(a.ID, b.ID) })
+	r.Programs = mergePrograms(r.Programs, nil)
 	if r.Syscalls == nil {
 		r.Syscalls = []Syscall{}
 	}
@@ -330,7 +338,7 @@ func Merge(recordings ...*Recording) (*Recording, error) {
 		return nil, errors.New("merge: no recordings")
 	}
 	m := *recordings[0]
-	m.Complete, m.Dropped, m.Tests, m.Runs, m.Syscalls, m.Unknown = true, nil, nil, nil, nil, nil
+	m.Complete, m.Dropped, m.Tests, m.Runs, m.Programs, m.Syscalls, m.Unknown = true, nil, nil, nil, nil, nil, nil
 	runs := map[string]Run{}
 	calls := map[string]Syscall{}
 	unknown := map[Unknown]bool{}
@@ -346,9 +354,8 @@ func Merge(recordings ...*Recording) (*Recording, error) {
 			}
 			m.Dropped[reason] = max(m.Dropped[reason], n)
 		}
-		if m.Static == nil {
-			m.Static = r.Static // of the same binary: the header holds its hash
-		}
+		// Calls of programs that are not known stay so among those that are.
+		m.Programs = mergePrograms(m.Programs, slices.Concat(r.Programs, r.unknownPrograms()))
 		for name, result := range r.Tests {
 			if m.Tests == nil {
 				m.Tests = map[string]string{}

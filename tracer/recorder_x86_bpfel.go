@@ -68,6 +68,30 @@ const (
 	recorderDropDROPS           recorderDrop = 6
 )
 
+type recorderExecutable struct {
+	_      structs.HostLayout
+	Time   uint64
+	Flags  uint32
+	Length uint32
+	Path   [1280]uint8
+}
+
+type recorderExecutableFlag uint32
+
+const (
+	recorderExecutableFlagEXECUTABLE_WHOLE   recorderExecutableFlag = 1
+	recorderExecutableFlagEXECUTABLE_DELETED recorderExecutableFlag = 2
+)
+
+type recorderExecutableKey struct {
+	_    structs.HostLayout
+	Slot uint32
+	Gen  uint32
+	Dev  uint64
+	Ino  uint64
+	Size uint64
+}
+
 type recorderFirst struct {
 	_      structs.HostLayout
 	Time   uint64
@@ -89,20 +113,25 @@ type recorderJoin struct {
 type recorderLimits uint32
 
 const (
-	recorderLimitsMAX_SLOTS     recorderLimits = 512
-	recorderLimitsNR_LIMIT      recorderLimits = 1024
-	recorderLimitsNR_WORDS      recorderLimits = 16
-	recorderLimitsMAX_FIRSTS    recorderLimits = 65536
-	recorderLimitsMAX_UNKNOWN   recorderLimits = 4096
-	recorderLimitsMAX_DENIALS   recorderLimits = 16384
-	recorderLimitsMAX_TUPLES    recorderLimits = 65536
-	recorderLimitsTUPLES        recorderLimits = 32
-	recorderLimitsRULES         recorderLimits = 32
-	recorderLimitsARGS          recorderLimits = 6
-	recorderLimitsMAX_PROCESSES recorderLimits = 4096
-	recorderLimitsMARK_BITS     recorderLimits = 13
-	recorderLimitsMETA_SIZE     recorderLimits = 16384
-	recorderLimitsFRAMES        recorderLimits = 24
+	recorderLimitsMAX_SLOTS       recorderLimits = 512
+	recorderLimitsNR_LIMIT        recorderLimits = 1024
+	recorderLimitsNR_WORDS        recorderLimits = 16
+	recorderLimitsMAX_FIRSTS      recorderLimits = 65536
+	recorderLimitsMAX_UNKNOWN     recorderLimits = 4096
+	recorderLimitsMAX_DENIALS     recorderLimits = 16384
+	recorderLimitsMAX_TUPLES      recorderLimits = 65536
+	recorderLimitsTUPLES          recorderLimits = 32
+	recorderLimitsRULES           recorderLimits = 32
+	recorderLimitsARGS            recorderLimits = 6
+	recorderLimitsMAX_PROCESSES   recorderLimits = 4096
+	recorderLimitsMARK_BITS       recorderLimits = 13
+	recorderLimitsMETA_SIZE       recorderLimits = 16384
+	recorderLimitsFRAMES          recorderLimits = 24
+	recorderLimitsMAX_EXECUTABLES recorderLimits = 4096
+	recorderLimitsEXECUTABLES     recorderLimits = 256
+	recorderLimitsPATH_DEPTH      recorderLimits = 48
+	recorderLimitsPATH_ROOM       recorderLimits = 1024
+	recorderLimitsNAME_ROOM       recorderLimits = 256
 )
 
 type recorderMark struct {
@@ -157,17 +186,19 @@ type recorderRule struct {
 }
 
 type recorderSlot struct {
-	_        structs.HostLayout
-	Gen      uint32
-	Flags    uint32
-	Boundary uint32
-	Execs    uint32
-	Alive    uint64
-	Denied   uint64
-	Dropped  [6]uint64
-	Seen     [144]uint64
-	Done     [144]uint64
-	Tuples   [288]uint32
+	_           structs.HostLayout
+	Gen         uint32
+	Flags       uint32
+	Boundary    uint32
+	Execs       uint32
+	Alive       uint64
+	Denied      uint64
+	Dropped     [6]uint64
+	Seen        [144]uint64
+	Done        [144]uint64
+	Tuples      [288]uint32
+	Executables uint32
+	Unnoted     uint32
 }
 
 type recorderSlotFlag uint32
@@ -190,6 +221,7 @@ type recorderTuple struct {
 const (
 	recorderMapArms                  = "arms"
 	recorderMapDenials               = "denials"
+	recorderMapExecutables           = "executables"
 	recorderMapFirsts                = "firsts"
 	recorderMapJoins                 = "joins"
 	recorderMapMarks                 = "marks"
@@ -212,11 +244,13 @@ const (
 	recorderVarByPerf                = "by_perf"
 	recorderVarDisarmed              = "disarmed"
 	recorderVarNamed                 = "named"
+	recorderVarNoExecutable          = "no_executable"
 	recorderVarRuleOf                = "rule_of"
 	recorderVarRules                 = "rules"
 	recorderVarUnusedAbi             = "unused_abi"
 	recorderVarUnusedBoundary        = "unused_boundary"
 	recorderVarUnusedDrop            = "unused_drop"
+	recorderVarUnusedExecutableFlag  = "unused_executable_flag"
 	recorderVarUnusedLimits          = "unused_limits"
 	recorderVarUnusedOutcome         = "unused_outcome"
 	recorderVarUnusedPhase           = "unused_phase"
@@ -281,35 +315,38 @@ type recorderProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type recorderMapSpecs struct {
-	Arms    *ebpf.MapSpec `ebpf:"arms"`
-	Denials *ebpf.MapSpec `ebpf:"denials"`
-	Firsts  *ebpf.MapSpec `ebpf:"firsts"`
-	Joins   *ebpf.MapSpec `ebpf:"joins"`
-	Marks   *ebpf.MapSpec `ebpf:"marks"`
-	Members *ebpf.MapSpec `ebpf:"members"`
-	Metas   *ebpf.MapSpec `ebpf:"metas"`
-	Slots   *ebpf.MapSpec `ebpf:"slots"`
-	Tuples  *ebpf.MapSpec `ebpf:"tuples"`
-	Unknown *ebpf.MapSpec `ebpf:"unknown"`
+	Arms        *ebpf.MapSpec `ebpf:"arms"`
+	Denials     *ebpf.MapSpec `ebpf:"denials"`
+	Executables *ebpf.MapSpec `ebpf:"executables"`
+	Firsts      *ebpf.MapSpec `ebpf:"firsts"`
+	Joins       *ebpf.MapSpec `ebpf:"joins"`
+	Marks       *ebpf.MapSpec `ebpf:"marks"`
+	Members     *ebpf.MapSpec `ebpf:"members"`
+	Metas       *ebpf.MapSpec `ebpf:"metas"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	Tuples      *ebpf.MapSpec `ebpf:"tuples"`
+	Unknown     *ebpf.MapSpec `ebpf:"unknown"`
 }
 
 // recorderVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type recorderVariableSpecs struct {
-	Armed          *ebpf.VariableSpec `ebpf:"armed"`
-	ByPerf         *ebpf.VariableSpec `ebpf:"by_perf"`
-	Disarmed       *ebpf.VariableSpec `ebpf:"disarmed"`
-	Named          *ebpf.VariableSpec `ebpf:"named"`
-	RuleOf         *ebpf.VariableSpec `ebpf:"rule_of"`
-	Rules          *ebpf.VariableSpec `ebpf:"rules"`
-	UnusedAbi      *ebpf.VariableSpec `ebpf:"unused_abi"`
-	UnusedBoundary *ebpf.VariableSpec `ebpf:"unused_boundary"`
-	UnusedDrop     *ebpf.VariableSpec `ebpf:"unused_drop"`
-	UnusedLimits   *ebpf.VariableSpec `ebpf:"unused_limits"`
-	UnusedOutcome  *ebpf.VariableSpec `ebpf:"unused_outcome"`
-	UnusedPhase    *ebpf.VariableSpec `ebpf:"unused_phase"`
-	UnusedSlotFlag *ebpf.VariableSpec `ebpf:"unused_slot_flag"`
+	Armed                *ebpf.VariableSpec `ebpf:"armed"`
+	ByPerf               *ebpf.VariableSpec `ebpf:"by_perf"`
+	Disarmed             *ebpf.VariableSpec `ebpf:"disarmed"`
+	Named                *ebpf.VariableSpec `ebpf:"named"`
+	NoExecutable         *ebpf.VariableSpec `ebpf:"no_executable"`
+	RuleOf               *ebpf.VariableSpec `ebpf:"rule_of"`
+	Rules                *ebpf.VariableSpec `ebpf:"rules"`
+	UnusedAbi            *ebpf.VariableSpec `ebpf:"unused_abi"`
+	UnusedBoundary       *ebpf.VariableSpec `ebpf:"unused_boundary"`
+	UnusedDrop           *ebpf.VariableSpec `ebpf:"unused_drop"`
+	UnusedExecutableFlag *ebpf.VariableSpec `ebpf:"unused_executable_flag"`
+	UnusedLimits         *ebpf.VariableSpec `ebpf:"unused_limits"`
+	UnusedOutcome        *ebpf.VariableSpec `ebpf:"unused_outcome"`
+	UnusedPhase          *ebpf.VariableSpec `ebpf:"unused_phase"`
+	UnusedSlotFlag       *ebpf.VariableSpec `ebpf:"unused_slot_flag"`
 }
 
 // recorderObjects contains all objects after they have been loaded into the kernel.
@@ -332,22 +369,24 @@ func (o *recorderObjects) Close() error {
 //
 // It can be passed to loadRecorderObjects or ebpf.CollectionSpec.LoadAndAssign.
 type recorderMaps struct {
-	Arms    *ebpf.Map `ebpf:"arms"`
-	Denials *ebpf.Map `ebpf:"denials"`
-	Firsts  *ebpf.Map `ebpf:"firsts"`
-	Joins   *ebpf.Map `ebpf:"joins"`
-	Marks   *ebpf.Map `ebpf:"marks"`
-	Members *ebpf.Map `ebpf:"members"`
-	Metas   *ebpf.Map `ebpf:"metas"`
-	Slots   *ebpf.Map `ebpf:"slots"`
-	Tuples  *ebpf.Map `ebpf:"tuples"`
-	Unknown *ebpf.Map `ebpf:"unknown"`
+	Arms        *ebpf.Map `ebpf:"arms"`
+	Denials     *ebpf.Map `ebpf:"denials"`
+	Executables *ebpf.Map `ebpf:"executables"`
+	Firsts      *ebpf.Map `ebpf:"firsts"`
+	Joins       *ebpf.Map `ebpf:"joins"`
+	Marks       *ebpf.Map `ebpf:"marks"`
+	Members     *ebpf.Map `ebpf:"members"`
+	Metas       *ebpf.Map `ebpf:"metas"`
+	Slots       *ebpf.Map `ebpf:"slots"`
+	Tuples      *ebpf.Map `ebpf:"tuples"`
+	Unknown     *ebpf.Map `ebpf:"unknown"`
 }
 
 func (m *recorderMaps) Close() error {
 	return _RecorderClose(
 		m.Arms,
 		m.Denials,
+		m.Executables,
 		m.Firsts,
 		m.Joins,
 		m.Marks,
@@ -363,19 +402,21 @@ func (m *recorderMaps) Close() error {
 //
 // It can be passed to loadRecorderObjects or ebpf.CollectionSpec.LoadAndAssign.
 type recorderVariables struct {
-	Armed          *ebpf.Variable `ebpf:"armed"`
-	ByPerf         *ebpf.Variable `ebpf:"by_perf"`
-	Disarmed       *ebpf.Variable `ebpf:"disarmed"`
-	Named          *ebpf.Variable `ebpf:"named"`
-	RuleOf         *ebpf.Variable `ebpf:"rule_of"`
-	Rules          *ebpf.Variable `ebpf:"rules"`
-	UnusedAbi      *ebpf.Variable `ebpf:"unused_abi"`
-	UnusedBoundary *ebpf.Variable `ebpf:"unused_boundary"`
-	UnusedDrop     *ebpf.Variable `ebpf:"unused_drop"`
-	UnusedLimits   *ebpf.Variable `ebpf:"unused_limits"`
-	UnusedOutcome  *ebpf.Variable `ebpf:"unused_outcome"`
-	UnusedPhase    *ebpf.Variable `ebpf:"unused_phase"`
-	UnusedSlotFlag *ebpf.Variable `ebpf:"unused_slot_flag"`
+	Armed                *ebpf.Variable `ebpf:"armed"`
+	ByPerf               *ebpf.Variable `ebpf:"by_perf"`
+	Disarmed             *ebpf.Variable `ebpf:"disarmed"`
+	Named                *ebpf.Variable `ebpf:"named"`
+	NoExecutable         *ebpf.Variable `ebpf:"no_executable"`
+	RuleOf               *ebpf.Variable `ebpf:"rule_of"`
+	Rules                *ebpf.Variable `ebpf:"rules"`
+	UnusedAbi            *ebpf.Variable `ebpf:"unused_abi"`
+	UnusedBoundary       *ebpf.Variable `ebpf:"unused_boundary"`
+	UnusedDrop           *ebpf.Variable `ebpf:"unused_drop"`
+	UnusedExecutableFlag *ebpf.Variable `ebpf:"unused_executable_flag"`
+	UnusedLimits         *ebpf.Variable `ebpf:"unused_limits"`
+	UnusedOutcome        *ebpf.Variable `ebpf:"unused_outcome"`
+	UnusedPhase          *ebpf.Variable `ebpf:"unused_phase"`
+	UnusedSlotFlag       *ebpf.Variable `ebpf:"unused_slot_flag"`
 }
 
 // recorderPrograms contains all programs after they have been loaded into the kernel.

@@ -36,6 +36,7 @@ type set struct {
 	Unknown *ebpf.Map `ebpf:"unknown"`
 	Denials *ebpf.Map `ebpf:"denials"`
 	Tuples  *ebpf.Map `ebpf:"tuples"`
+	Execs   *ebpf.Map `ebpf:"executables"`
 	Armed   *ebpf.Map `ebpf:".data.user"`
 
 	misses map[string]uint64 // when the set was opened
@@ -44,7 +45,7 @@ type set struct {
 func (s *set) maps() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"slots": &s.Slots, "metas": &s.Metas, "arms": &s.Arms, "joins": &s.Joins,
-		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "tuples": &s.Tuples, "armed": &s.Armed,
+		"firsts": &s.Firsts, "unknown": &s.Unknown, "denials": &s.Denials, "tuples": &s.Tuples, "executables": &s.Execs, "armed": &s.Armed,
 	}
 }
 

@@ -35,11 +35,18 @@ type meta struct {
 	Options Options `json:"options"`
 	// Misses are those of the programs before the recording began, see misses. Empty stands for none.
 	Misses map[string]uint64 `json:"misses,omitempty"`
+	// Last are those that it was found to have ended with: what was skipped later was not its own.
+	Last map[string]uint64 `json:"last,omitempty"`
 }
 
 // owns tells which keys belong to the recording in a slot.
 func (m meta) owns(slot uint32) func(recorderCall) bool {
 	return func(key recorderCall) bool { return key.Slot == slot && key.Gen == m.Gen }
+}
+
+// executed is the same for executables.
+func (m meta) executed(slot uint32) func(recorderExecutableKey) bool {
+	return func(key recorderExecutableKey) bool { return key.Slot == slot && key.Gen == m.Gen }
 }
 
 // enter locks the host, opens the set, and hands over what is in use. With make it loads a missing set; without, a
@@ -278,7 +285,8 @@ func (s *set) release(slot uint32, m meta, others map[uint32]meta) error {
 	of := m.owns(slot)
 	err := errors.Join(
 		forget[recorderFirst](s.Firsts, of), forget[uint64](s.Unknown, of), forget[recorderDenial](s.Denials, of),
-		forget[uint8](s.Tuples, func(key recorderTuple) bool { return of(key.Call) }))
+		forget[uint8](s.Tuples, func(key recorderTuple) bool { return of(key.Call) }),
+		forget[recorderExecutable](s.Execs, m.executed(slot)))
 	if err := s.Metas.Delete(slot); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget slot %d: %w", slot, err)
 	}
@@ -382,10 +390,17 @@ func Peek(id string) (*profile.Recording, error) {
 			return notRecording(id)
 		}
 		var state recorderSlot
-		err := s.Slots.Lookup(slot, &state)
-		if err == nil {
-			r, err = s.recording(slot, m, state)
+		if err := s.Slots.Lookup(slot, &state); err != nil {
+			return fmt.Errorf("read slot %d: %w", slot, err)
 		}
+		if state.Boundary != 0 && state.Alive == 0 && m.Last == nil && len(s.misses) > 0 {
+			m.Last = s.misses
+			if err := s.keep(slot, m); err != nil {
+				return err
+			}
+		}
+		var err error
+		r, err = s.recording(slot, m, state)
 		return err
 	})
 	return r, err
@@ -514,6 +529,10 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	if err != nil {
 		return nil, err
 	}
+	executables, err := entries[recorderExecutable](s.Execs, m.executed(slot))
+	if err != nil {
+		return nil, err
+	}
 	values := map[recorderCall][][]uint32{}
 	for key := range tuples {
 		values[key.Call] = append(values[key.Call], key.Args[:])
@@ -528,7 +547,11 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	for why, n := range state.Dropped {
 		r.Drop(drops[why], n)
 	}
-	r.Drop(profile.DropMissed, lost(m.Misses, s.misses, preemptible(), m.Options.Denials))
+	now := s.misses
+	if m.Last != nil {
+		now = m.Last
+	}
+	r.Drop(profile.DropMissed, lost(m.Misses, now, preemptible(), m.Options.Denials))
 	r.Drop(profile.DropAlive, state.Alive)
 	if state.Execs == 0 {
 		r.Drop(profile.DropNotStarted, 1)
@@ -537,6 +560,7 @@ func (s *set) recording(slot uint32, m meta, state recorderSlot) (*profile.Recor
 	if m.Mount != 0 && s.Joins.Lookup(m.Mount, &j) == nil {
 		r.Drop(profile.DropJoin, uint64(j.Lost))
 	}
+	r.Programs = programs(executables, uint64(state.Unnoted))
 	call := func(phase, abi int, nr uint32) profile.Syscall {
 		return profile.Syscall{Phase: phases[phase], ABI: abis[abi], Nr: nr, Name: profile.Name(abis[abi], nr), Runs: []string{m.ID}}
 	}

@@ -11,11 +11,16 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/moby/sys/reexec"
+
 	"github.com/seccompgen/seccompgen/internal/hook"
 	"github.com/seccompgen/seccompgen/internal/wrapper"
 )
 
 func main() {
+	if reexec.Init() { // it reads a program that ran in a container
+		return
+	}
 	var err error
 	if runtime, ok := wrapper.RuntimeOf(os.Args[0]); ok {
 		err = hook.Runtime(runtime, os.Args[1:])

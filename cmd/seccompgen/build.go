@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/seccompgen/seccompgen/internal/docker"
+	"github.com/seccompgen/seccompgen/internal/programs"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/profile"
 )
@@ -38,7 +40,7 @@ func buildCommand() *cli.Command {
 			&cli.StringFlag{Name: "libseccomp", Usage: "name what this `VERSION` of libseccomp does not know (default: this host's)"},
 			&cli.StringFlag{Name: "for", Usage: "add what these `RUNTIMES` need to start a container, such as runc@1.1,crun (default: the runtime recorded)"},
 			&cli.BoolFlag{Name: "no-new-privileges", Usage: "with --for: containers will set no_new_privs (allowPrivilegeEscalation: false), and runtimes then need less"},
-			&cli.StringFlag{Name: "binary", Usage: "the workload's Go binary in `FILE`, for recordings that hold no analysis of it"},
+			&cli.StringSliceFlag{Name: "binary", Usage: "analyze the Go program in `FILE`: one that ran and could not be analyzed then, or else one more that will run; may be given again"},
 			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing"},
 		},
 		Action: build,
@@ -93,17 +95,12 @@ func build(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.IsSet("binary") {
-		static, err := analyze(c.String("binary"))
+	for _, path := range c.StringSlice("binary") {
+		p, err := analyze(path)
 		if err != nil {
 			return err
 		}
-		if static == nil {
-			return fmt.Errorf("%s is not a Go binary that can be analyzed", c.String("binary"))
-		}
-		for _, r := range recordings {
-			r.Static = static
-		}
+		profile.AddAnalysis(recordings, p)
 	}
 	p, why, err := profile.Build(recordings, o)
 	if err != nil {
@@ -130,6 +127,9 @@ func build(c *cli.Context) error {
 		if err := writeOutput(c.App.Writer, c.String("why"), why.Write); err != nil {
 			return err
 		}
+	}
+	if o.Policy != profile.PolicyExact {
+		reportUnanalyzed(c.App.ErrWriter, recordings)
 	}
 	kinds := countKinds(why)
 	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS\n",
@@ -173,6 +173,56 @@ func build(c *cli.Context) error {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: number %d of %s was called and has no name: the profile denies it\n", u.Nr, u.ABI)
 	}
 	return nil
+}
+
+// reportUnanalyzed says what is not known of the programs that ran, and what the profile allows for that.
+func reportUnanalyzed(to io.Writer, recordings []*profile.Recording) {
+	said := map[string]bool{}
+	for _, r := range recordings {
+		for _, p := range r.Unanalyzed() {
+			why := cmp.Or(p.Unread, "the recording holds no analysis of it")
+			line := fmt.Sprintf("seccompgen: what Go's runtime in %s calls is not known: %s\n", p, why)
+			if p.Path == "" {
+				line = fmt.Sprintf("seccompgen: which programs ran is not known: %s\n", why)
+			}
+			if said[line] {
+				continue
+			}
+			if said[line] = true; len(said) <= maxSaid {
+				fmt.Fprint(to, line)
+			}
+		}
+	}
+	switch n := len(said); {
+	case n > maxSaid:
+		fmt.Fprintf(to, "seccompgen: and of %s more; for all of them the profile allows whatever Go's runtime is known to call\n", plural(n-maxSaid, "program"))
+	case n > 0:
+		fmt.Fprintln(to, "seccompgen: the profile allows whatever Go's runtime is known to call; --binary FILE analyzes a program")
+	}
+}
+
+// maxSaid is how many programs are named on standard error; the recording lists all.
+const maxSaid = 10
+
+// analyze looks at a program that the user has.
+func analyze(path string) (profile.Program, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return profile.Program{}, fmt.Errorf("analyze: %w", err)
+	}
+	defer f.Close()
+	p, err := programs.Identify(f)
+	if err == nil && p.Go == "" {
+		return p, fmt.Errorf("%s is not a Go program", path)
+	}
+	if err == nil {
+		p.Static, err = programs.Analyze(f)
+	}
+	if err != nil {
+		return p, fmt.Errorf("analyze %s: %w", path, err)
+	}
+	p.Path = path
+	return p, nil
 }
 
 // readRecordings reads many files at once: decoding them is nearly all of what build does.

@@ -79,16 +79,16 @@ func TestPortabilityAgainstMachineCode(t *testing.T) {
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("go build: %v\n%s", err, out)
 		}
-		static, err := analyze(binary)
-		if err != nil || static == nil || len(static.Unresolved) > 0 {
-			t.Fatalf("analyze: %v, %+v", err, static)
+		p, err := analyze(binary)
+		if err != nil || len(p.Static.Unresolved) > 0 {
+			t.Fatalf("analyze: %v, %+v", err, p.Static)
 		}
-		statics[goarch] = static
+		statics[goarch] = p.Static
 	}
 	for from, recorded := range statics {
 		r := &profile.Recording{
 			Version: profile.RecordingVersion, ID: "all", Complete: true, Kernel: "6.18.0", Boundary: profile.BoundaryFilter, Runtime: profile.Runtime{Name: "crun"},
-			Workload: profile.Workload{Go: "go1.26.8"}, Runs: []profile.Run{{ID: "1"}}, Static: recorded,
+			Runs: []profile.Run{{ID: "1"}}, Programs: []profile.Program{{Path: "/all", Go: "go1.26.8", Static: recorded}},
 		}
 		abi := recorded.Reachable[0].ABI
 		add := func(name string) {

@@ -46,13 +46,7 @@ func record(c *cli.Context) (err error) {
 	if until && !c.IsSet("runs") {
 		w.runs = mostRuns
 	}
-	w.run.Seccomp = container.AllowAll()
-	var static *profile.Static
-	if w.bundle.Binary != "" {
-		if static, err = analyze(w.bundle.Binary); err != nil {
-			return err
-		}
-	}
+	w.run.Seccomp, w.run.Programs = container.AllowAll(), true
 	var all *profile.Recording
 	saturated := false
 	for i := range w.runs {
@@ -61,7 +55,6 @@ func record(c *cli.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		r.Static = static
 		if w.bundle.Binary != "" {
 			if err := resolve(r, b.Binary); err != nil {
 				return err
@@ -134,6 +127,9 @@ func describe(to io.Writer, r *profile.Recording, path string) {
 	}
 	for _, u := range r.Unknown {
 		fmt.Fprintf(to, "seccompgen: number %d of %s was called %d times and has no name: no profile can allow it\n", u.Nr, u.ABI, u.Count)
+	}
+	if n := len(r.Unanalyzed()); n > 0 {
+		fmt.Fprintf(to, "seccompgen: of %s of the %d that ran it is not known what they can call: build says which, and what it does\n", plural(n, "program"), len(r.Programs))
 	}
 	if path != "-" {
 		fmt.Fprintf(to, "seccompgen: wrote %s\n", path)

@@ -55,7 +55,9 @@ type Options struct {
 	Hook    string // the oci-hook binary
 	Seccomp *specs.LinuxSeccomp
 	Denials bool
-	Timeout time.Duration
+	// Programs looks at the executables that ran.
+	Programs bool
+	Timeout  time.Duration
 	// StopAfterDenial ends a run this long after its first denial: a program that hangs then tells nothing more.
 	StopAfterDenial time.Duration
 	// Enough tells of the result of a test whether it is all that the run was made for: then it is ended. May be nil.
@@ -107,6 +109,9 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 	if err := s.clear(id, dir, o.Runtime); err != nil {
 		return nil, err
 	}
+	if err := s.keepKnown(r.Programs); err != nil {
+		return nil, err
+	}
 	r.Runtime = o.Runtime.Runtime
 	r.NoNewPrivileges = b.Spec.Process.NoNewPrivileges
 	r.Workload = b.Workload
@@ -149,6 +154,11 @@ func (s *Session) prepare(dir string, b *bundle.Bundle, o Options) (*stagePlan, 
 	}
 	if b.Init {
 		args = append(args, "--init")
+	}
+	if o.Programs {
+		args = append(args, "--known", s.known())
+	} else {
+		args = append(args, "--no-programs")
 	}
 	h := specs.Hook{Path: o.Hook, Args: args}
 	hooks := specs.Hooks{}

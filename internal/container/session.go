@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
@@ -64,6 +65,23 @@ func NewSession() (*Session, error) {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
 	return &Session{Dir: dir, lock: lock, bpffs: bpffs}, nil
+}
+
+// known is a file of the hashes of the programs that were analyzed: no other run of the session has to.
+func (s *Session) known() string { return filepath.Join(s.Dir, "known") }
+
+func (s *Session) keepKnown(programs []profile.Program) error {
+	f, err := os.OpenFile(s.known(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("note the programs that were analyzed: %w", err)
+	}
+	for _, p := range programs {
+		if p.Static != nil {
+			_, writeErr := fmt.Fprintln(f, p.SHA256)
+			err = errors.Join(err, writeErr)
+		}
+	}
+	return errors.Join(err, f.Close())
 }
 
 // lockRoot lets no session start while the file is open: one without its lock has died, and does not begin.

@@ -67,6 +67,10 @@ func open(path string) (*program, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return read(f)
+}
+
+func read(f *os.File) (*program, error) {
 	if st, err := f.Stat(); err != nil {
 		return nil, err
 	} else if st.Size() > maxFileSize {

@@ -26,19 +26,24 @@ type Info struct {
 
 // ReadInfo reads the build information of the Go binary at path.
 func ReadInfo(path string) (Info, error) {
-	info, err := readInfo(path)
+	f, err := os.Open(path)
+	if err == nil {
+		defer f.Close()
+		return ReadFileInfo(f)
+	}
+	return Info{}, fmt.Errorf("read build information of %q: %w", path, err)
+}
+
+// ReadFileInfo is ReadInfo of an open file.
+func ReadFileInfo(f *os.File) (Info, error) {
+	info, err := readInfo(f)
 	if err != nil {
-		return Info{}, fmt.Errorf("read build information of %q: %w", path, err)
+		return Info{}, fmt.Errorf("read build information of %q: %w", f.Name(), err)
 	}
 	return info, nil
 }
 
-func readInfo(path string) (Info, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Info{}, err
-	}
-	defer f.Close()
+func readInfo(f *os.File) (Info, error) {
 	ef, err := elf.NewFile(f)
 	if err != nil {
 		return Info{}, fmt.Errorf("%w: %w", ErrNotGo, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
@@ -97,6 +98,15 @@ func Analyze(path string) (*Reach, error) {
 	p, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("analyze %q: %w", path, err)
+	}
+	return p.reach(), nil
+}
+
+// AnalyzeFile is Analyze of an open file.
+func AnalyzeFile(f *os.File) (*Reach, error) {
+	p, err := read(f)
+	if err != nil {
+		return nil, fmt.Errorf("analyze %q: %w", f.Name(), err)
 	}
 	return p.reach(), nil
 }

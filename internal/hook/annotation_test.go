@@ -207,7 +207,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: got %+v, %v", c.annotations, target, err)
 			continue
 		}
-		n := noteFor(o, target)
+		n := noteFor(o, target, "/b")
 		if again, err := o.target(&specs.State{ID: "ID"}, n.Annotations); err != nil || again.name != c.want {
 			t.Errorf("%q: collected as %+v, %v", c.annotations, again, err)
 		}

@@ -30,6 +30,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/seccompgen/seccompgen/internal/programs"
 	"github.com/seccompgen/seccompgen/internal/rootless"
 	"github.com/seccompgen/seccompgen/internal/wrapper"
 	"github.com/seccompgen/seccompgen/profile"
@@ -54,6 +55,8 @@ type options struct {
 	grace     time.Duration
 	metrics   string
 	version   bool
+	blind     bool     // --no-programs
+	known     []string // hashes of programs that need no analysis
 	args      []string // these options as they were given
 	container string   // for the log
 }
@@ -169,6 +172,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.DurationVar(&o.grace, "grace", time.Minute, "give up after this `time` on containers that were created, never started, and whose poststop hook nobody calls")
 	f.StringVar(&o.metrics, "metrics", "", "count what hooks do in this `file`, for the textfile collector of Prometheus' node_exporter")
 	f.StringVar(&o.socket, "socket", rootless.Socket, "`socket` of seccompgen serve, which records for rootless engines")
+	f.BoolVar(&o.blind, "no-programs", false, "do not look at the executables that ran: whoever builds a profile from the recording takes all of them for Go programs of which nothing is known")
+	known := f.String("known", "", "do not analyze again the programs whose SHA-256 is a line of this `file`")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -181,7 +186,10 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	if rest := f.Args(); len(rest) > 1 {
 		return nil, fmt.Errorf("unexpected arguments %q", rest[1:])
 	}
-	for _, path := range []string{o.output, o.dir, o.metrics} {
+	if data, err := os.ReadFile(*known); err == nil { // there may be none yet
+		o.known = strings.Fields(string(data))
+	}
+	for _, path := range []string{o.output, o.dir, o.metrics, *known} {
 		if path != "" && !filepath.IsAbs(path) {
 			return nil, fmt.Errorf("output %q: give an absolute path", path)
 		}
@@ -267,15 +275,36 @@ func (o *options) target(s *specs.State, annotations map[string]string) (*target
 // recorder is the tracer, or who speaks to it for us.
 type recorder interface {
 	Start(id string, pid int, o tracer.Options) error
-	Collect(id string, keep func(*profile.Recording) error) error
+	// Collect hands the programs of a recording that nobody has looked at to look, and then the recording to keep.
+	Collect(id string, look func([]profile.Program) programs.Looked, keep func(*profile.Recording) error) error
 }
 
 // host is the tracer of a hook that runs as root.
 type host struct{}
 
 func (host) Start(id string, pid int, o tracer.Options) error { return tracer.Start(id, pid, o) }
-func (host) Collect(id string, keep func(*profile.Recording) error) error {
-	return tracer.Collect(id, keep)
+
+// Collect looks before it collects: it takes its time, during which the evidence is safe in the kernel and nobody waits for
+// the recorder's lock.
+func (host) Collect(id string, look func([]profile.Program) programs.Looked, keep func(*profile.Recording) error) error {
+	var looked programs.Looked
+	if r, err := tracer.Peek(id); err == nil { // else Collect says it
+		looked = look(r.Programs)
+	}
+	return tracer.Collect(id, func(r *profile.Recording) error {
+		looked.Fill(r.Programs)
+		return keep(r)
+	})
+}
+
+// service is who speaks to the tracer for a hook in a user namespace: the files are those of its user.
+type service struct{ *rootless.Client }
+
+func (s service) Collect(id string, look func([]profile.Program) programs.Looked, keep func(*profile.Recording) error) error {
+	return s.Client.Collect(id, func(r *profile.Recording) error {
+		look(r.Programs).Fill(r.Programs)
+		return keep(r)
+	})
 }
 
 // findRecorder tells root from the root of a user namespace, for whom a service has to record.
@@ -291,7 +320,7 @@ func (o *options) findRecorder() error {
 		o.recorder = host{}
 		return nil
 	}
-	o.recorder = &rootless.Client{Socket: o.socket}
+	o.recorder = service{&rootless.Client{Socket: o.socket}}
 	if o.dirGiven {
 		return nil
 	}
@@ -332,10 +361,10 @@ func (o *options) start(s *specs.State, t *target) error {
 		o.forsaken(time.Now())
 		header.Runs = startedAt(s.ID, time.Now())
 	}
-	if _, service := o.recorder.(*rootless.Client); service {
+	if _, rootless := o.recorder.(service); rootless {
 		header.Runtime = runtimeOf(header.Runtime) // root executes nothing that a user names
 	}
-	note, err := json.Marshal(noteFor(o, t))
+	note, err := json.Marshal(noteFor(o, t, s.Bundle))
 	if err != nil {
 		return fmt.Errorf("note what was asked for: %w", err)
 	}
@@ -515,11 +544,12 @@ func readConfig(bundle string) (*specs.Spec, error) {
 // note is what the recorder keeps of a hook's call, so that somebody else can collect where no poststop hook comes.
 type note struct {
 	Args        []string          `json:"args,omitempty"`
+	Bundle      string            `json:"bundle,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-func noteFor(o *options, t *target) note {
-	n := note{Args: o.args}
+func noteFor(o *options, t *target, bundle string) note {
+	n := note{Args: o.args, Bundle: bundle}
 	if t.request != nil {
 		// The plain key also for a container of a pod, whose name stands beside it.
 		key, _, _ := strings.Cut(t.request.key, "/")
@@ -545,7 +575,7 @@ func Collect(s tracer.Status) (string, error) {
 		err = errors.New("nothing tells where it belongs")
 	}
 	if err == nil {
-		err = o.collect(s.ID, t)
+		err = o.collect(s.ID, n.Bundle, t)
 	}
 	if _, kept := errors.AsType[errKept](err); t.file == "" && (err == nil || kept) {
 		err = errors.Join(err, o.inDir(func(dir *os.Root) error { return replace(dir, collectedBefore(s.ID), nil, false) }))
@@ -571,9 +601,9 @@ type errKept struct{ error }
 func (e errKept) Unwrap() error { return e.error }
 
 // collect takes the recording out of the recorder, and writes what it becomes.
-func (o *options) collect(id string, t *target) error {
+func (o *options) collect(id, bundle string, t *target) error {
 	var after error
-	err := o.recorder.Collect(id, func(r *profile.Recording) error {
+	err := o.recorder.Collect(id, func(all []profile.Program) programs.Looked { return o.look(bundle, all) }, func(r *profile.Recording) error {
 		r.Runtime = runtimeOf(r.Runtime)
 		var err error
 		after, err = o.finish(t, r)
@@ -588,9 +618,18 @@ func (o *options) collect(id string, t *target) error {
 	return err
 }
 
+// look reads what ran in a container, while its root is there.
+func (o *options) look(bundle string, all []profile.Program) programs.Looked {
+	if o.blind || len(all) == 0 {
+		return nil
+	}
+	spec, err := readConfig(bundle)
+	return programs.PlaceOf(bundle, spec, err).Look(all, o.known)
+}
+
 // stop collects. Whatever fails, a file says so: an absent recording would be taken for one that is still to come.
 func (o *options) stop(s *specs.State, t *target) error {
-	err := o.collect(s.ID, t)
+	err := o.collect(s.ID, s.Bundle, t)
 	if err == nil || errors.Is(err, tracer.ErrNotRecording) && o.optional {
 		return nil
 	}

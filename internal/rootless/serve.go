@@ -279,6 +279,11 @@ func (s *Service) collect(conn *net.UnixConn, uid uint32, id string) error {
 			c.Callers = nil
 		}
 	}
+	for i, p := range r.Programs {
+		if !strings.HasPrefix(p.Path, "/") { // of no place in the container: a file of whoever joined
+			r.Programs[i].Path = ""
+		}
+	}
 	if err := send(conn, r, nil); err != nil {
 		return err
 	}

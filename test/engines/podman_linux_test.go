@@ -546,7 +546,9 @@ func TestMonitorKilled(t *testing.T) {
 		if wg.Wait(); abort.exit != 0 || abort.stdout != "nothing to clear\n" {
 			t.Errorf("status --abort: %s", abort)
 		}
-		if r := lab.ReadRecording(t, recordings(t, "killed-", 1)[0]); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "clone") && !slices.Contains(names(r, profile.PhaseWorkload), "fork") && !slices.Contains(names(r, profile.PhaseWorkload), "vfork") {
+		r := lab.ReadRecording(t, recordings(t, "killed-", 1)[0])
+		ran(t, r, "/bin/busybox")
+		if !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "clone") && !slices.Contains(names(r, profile.PhaseWorkload), "fork") && !slices.Contains(names(r, profile.PhaseWorkload), "vfork") {
 			t.Errorf("got %v, %q", r.Dropped, names(r, profile.PhaseWorkload))
 		}
 	})

@@ -152,6 +152,7 @@ func TestRootless(t *testing.T) {
 		if !r.Complete || r.Boundary != profile.BoundaryFilter || r.Runtime.Version == "" || r.Workload.Args[0] != "/bin/sh" || !slices.Contains(names(r, profile.PhaseWorkload), "getdents64") {
 			t.Fatalf("complete %v %v, boundary %s, runtime %+v, workload %+v", r.Complete, r.Dropped, r.Boundary, r.Runtime, r.Workload)
 		}
+		ran(t, r, "/bin/busybox")
 		if info, err := os.Stat(path); err != nil || info.Sys().(*syscall.Stat_t).Uid != labUser {
 			t.Errorf("the file is %+v, %v", info, err)
 		}

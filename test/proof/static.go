@@ -37,7 +37,8 @@ func (p *proof) static(ctx context.Context, all []workload) error {
 		if err != nil {
 			return err
 		}
-		if r.Static == nil {
+		i := slices.IndexFunc(r.Programs, func(p profile.Program) bool { return p.SHA256 == r.Workload.SHA256 })
+		if i < 0 || r.Programs[i].Static == nil {
 			return fmt.Errorf("%s: the recording holds no analysis of the binary", w.Name)
 		}
 		build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, w.Package)
@@ -51,15 +52,16 @@ func (p *proof) static(ctx context.Context, all []workload) error {
 			return err
 		}
 		took := time.Since(start)
-		row := compare(r)
+		static := r.Programs[i].Static
+		row := compare(r, static)
 		others := otherPrograms(r)
 		if slices.Contains(w.Env, "CGO_ENABLED=1") {
 			others = append(others, "glibc")
 		}
-		if (len(row.residue) > 0 || len(r.Static.Unresolved) > 0) && len(others) == 0 {
+		if (len(row.residue) > 0 || len(static.Unresolved) > 0) && len(others) == 0 {
 			bad++
 		}
-		if n := len(r.Static.Unresolved); n > 0 {
+		if n := len(static.Unresolved); n > 0 {
 			others = append(others, fmt.Sprintf("%d unresolved", n))
 		}
 		fmt.Fprintf(p.out, "| %s | %d | %d | %d | %d | %s | %s | %d | %.2f |\n", w.Name, row.recorded, row.closure, row.reachable, row.untested,
@@ -76,7 +78,7 @@ type comparison struct {
 	residue                                []string // recorded, and neither reachable nor in the closure
 }
 
-func compare(r *profile.Recording) comparison {
+func compare(r *profile.Recording, static *profile.Static) comparison {
 	type key struct {
 		abi specs.Arch
 		nr  uint32
@@ -87,10 +89,10 @@ func compare(r *profile.Recording) comparison {
 			recorded[key{s.ABI, s.Nr}] = s.Name
 		}
 	}
-	for _, c := range r.Static.Closure {
+	for _, c := range static.Closure {
 		closure[key{c.ABI, c.Nr}] = true
 	}
-	for _, c := range r.Static.Reachable {
+	for _, c := range static.Reachable {
 		reachable[key{c.ABI, c.Nr}] = true
 	}
 	row := comparison{recorded: len(recorded), closure: len(closure), reachable: len(reachable)}

@@ -36,6 +36,11 @@ enum limits {
 	MARK_BITS = 13,
 	META_SIZE = 16384,
 	FRAMES = 24,         /* of the user stack, kept at a first sighting */
+	MAX_EXECUTABLES = 4096,
+	EXECUTABLES = 256,   /* of one container */
+	PATH_DEPTH = 48,     /* of an executable's path: names and mounts */
+	PATH_ROOM = 1024,    /* and its bytes */
+	NAME_ROOM = 256,
 };
 
 enum phase { PHASE_RUNTIME, PHASE_WORKLOAD, PHASE_EXEC, PHASES };
@@ -88,6 +93,8 @@ struct slot {
 	u64 seen[PHASES * ABIS * NR_WORDS];
 	u64 done[PHASES * ABIS * NR_WORDS]; /* seen, and nothing more to learn: its arguments are not kept, or not any more */
 	u32 tuples[PHASES * ABIS * RULES];
+	u32 executables; /* executables that are noted */
+	u32 unnoted;     /* execve calls whose executable found no room */
 };
 
 /* Task-local. base and mnt are kernel addresses, compared and never followed. */
@@ -158,6 +165,27 @@ struct first {
 	u64 stack[FRAMES];
 };
 
+/* The file that a recorded task executed. Its size tells it from what the same inode held before. */
+struct executable_key {
+	u32 slot;
+	u32 gen;
+	u64 dev; /* as the kernel writes it: 12 bits, 20 bits */
+	u64 ino;
+	u64 size;
+};
+
+enum executable_flag {
+	EXECUTABLE_WHOLE = 1, /* the path is whole, and leads from the root of the task's mount namespace */
+	EXECUTABLE_DELETED = 2, /* the file had no name any more */
+};
+
+struct executable {
+	u64 time; /* of the first execve; CLOCK_MONOTONIC, ns */
+	u32 flags;
+	u32 length;
+	u8 path[PATH_ROOM + NAME_ROOM]; /* the names from the file upwards, each ended by a NUL */
+};
+
 struct denial {
 	struct first first;
 	u64 count;
@@ -208,6 +236,10 @@ HASH(firsts, struct call, struct first, MAX_FIRSTS);
 HASH(unknown, struct call, u64, MAX_UNKNOWN);
 HASH(denials, struct call, struct denial, MAX_DENIALS);
 HASH(tuples, struct tuple, u8, MAX_TUPLES);
+HASH(executables, struct executable_key, struct executable, MAX_EXECUTABLES);
+
+/* What a new entry of executables begins with: it is too large for the stack. */
+const struct executable no_executable;
 
 /* Inits put into arms and taken out again. Each has one writer: user space under its lock, and these programs. */
 volatile u64 armed SEC(".data.user");
@@ -246,6 +278,7 @@ const enum boundary *unused_boundary __attribute__((unused));
 const enum drop *unused_drop __attribute__((unused));
 const enum slot_flag *unused_slot_flag __attribute__((unused));
 const enum outcome *unused_outcome __attribute__((unused));
+const enum executable_flag *unused_executable_flag __attribute__((unused));
 
 #if defined(__TARGET_ARCH_x86)
 #define TS_COMPAT 0x0002 /* arch/x86/include/asm/thread_info.h */
@@ -791,6 +824,71 @@ int BPF_PROG(task_newtask, struct task_struct *child)
 	return forked(bpf_get_current_task_btf(), child);
 }
 
+/* keep_path walks from a file to the root of its task's mount namespace. A rename meanwhile makes it a wrong path. */
+static __always_inline void keep_path(struct task_struct *t, struct file *exe, struct executable *e)
+{
+	struct dentry *d = BPF_CORE_READ(exe, f_path.dentry), *parent;
+	struct vfsmount *mnt = BPF_CORE_READ(exe, f_path.mnt);
+	struct mount *m, *up;
+	u32 at;
+	long n;
+
+	if (!BPF_CORE_READ(d, d_hash.pprev))
+		e->flags |= EXECUTABLE_DELETED;
+	for (int i = 0; i < PATH_DEPTH; i++) {
+		parent = BPF_CORE_READ(d, d_parent);
+		if (d == BPF_CORE_READ(mnt, mnt_root)) {
+			m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+			up = BPF_CORE_READ(m, mnt_parent);
+			if (up == m) {
+				if ((u64)BPF_CORE_READ(m, mnt_ns) == mnt_of(t))
+					e->flags |= EXECUTABLE_WHOLE;
+				return;
+			}
+			d = BPF_CORE_READ(m, mnt_mountpoint);
+			mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
+			continue;
+		}
+		at = e->length;
+		if (at >= PATH_ROOM)
+			return;
+		n = bpf_probe_read_kernel_str(e->path + at, NAME_ROOM, BPF_CORE_READ(d, d_name.name));
+		if (n <= 1)
+			return;
+		e->length = at + n;
+		if (d == parent) /* a file of no directory, such as a memfd */
+			return;
+		d = parent;
+	}
+}
+
+/* note_executable keeps which executable a recorded task has become. It is no evidence of calls: what finds no room is counted. */
+static __noinline int note_executable(struct task_struct *t, struct member *m)
+{
+	struct file *exe = BPF_CORE_READ(t, mm, exe_file);
+	struct inode *inode = BPF_CORE_READ(exe, f_inode);
+	struct executable_key key = {
+		.slot = m->slot, .gen = m->gen, .dev = BPF_CORE_READ(inode, i_sb, s_dev), .ino = BPF_CORE_READ(inode, i_ino), .size = BPF_CORE_READ(inode, i_size),
+	};
+	struct slot *s = slot_of(m->slot, m->gen);
+	struct executable *e;
+
+	if (!s || m->state != STATE_RECORDED || m->phase == PHASE_RUNTIME || bpf_map_lookup_elem(&executables, &key))
+		return 0;
+	if (s->executables >= EXECUTABLES || bpf_map_update_elem(&executables, &key, &no_executable, BPF_NOEXIST)) {
+		if (!bpf_map_lookup_elem(&executables, &key)) /* or another CPU was first */
+			__sync_fetch_and_add(&s->unnoted, 1);
+		return 0;
+	}
+	__sync_fetch_and_add(&s->executables, 1);
+	e = bpf_map_lookup_elem(&executables, &key);
+	if (!e)
+		return 0;
+	e->time = bpf_ktime_get_ns();
+	keep_path(t, exe, e);
+	return 0;
+}
+
 static __always_inline int executed(struct task_struct *t)
 {
 	u64 token = token_of(t);
@@ -799,8 +897,10 @@ static __always_inline int executed(struct task_struct *t)
 	struct slot *s;
 	bool first;
 
-	if (!m || m->state == STATE_JOINER || (m->init != INIT_RUNTIME && m->init != INIT_CHILD))
+	if (!m || m->state == STATE_JOINER)
 		return 0;
+	if (m->init != INIT_RUNTIME && m->init != INIT_CHILD)
+		return note_executable(t, m);
 	first = m->init == INIT_RUNTIME;
 	m->init = INIT_NOTHING;
 	disarm(t->tgid);
@@ -827,7 +927,7 @@ static __always_inline int executed(struct task_struct *t)
 			k->phase = PHASE_WORKLOAD;
 	}
 	__sync_fetch_and_add(&s->execs, 1);
-	return 0;
+	return note_executable(t, m);
 }
 
 SEC("tp_btf/sched_process_exec")

@@ -82,14 +82,38 @@ struct sigpending {
 struct qstr {
 	const unsigned char *name;
 };
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
 struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
 	struct qstr d_name;
 };
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
+};
 struct path {
+	struct vfsmount *mnt;
 	struct dentry *dentry;
+};
+struct super_block {
+	u32 s_dev;
+};
+struct inode {
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	s64 i_size;
 };
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 };
 struct mm_struct {
 	struct file *exe_file;
