@@ -474,9 +474,9 @@ func checkJSON(data []byte) error {
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		return errors.New("profile is not whole JSON: line 1, column 1: a byte order mark, which runtimes refuse: write the file without")
 	}
-	var any json.RawMessage
+	var whole json.RawMessage
 	var syntax *json.SyntaxError
-	if err := json.Unmarshal(data, &any); errors.As(err, &syntax) {
+	if err := json.Unmarshal(data, &whole); errors.As(err, &syntax) {
 		before := data[:max(min(int(syntax.Offset), len(data))-1, 0)]
 		column := len(before) - bytes.LastIndexByte(before, '\n')
 		return fmt.Errorf("profile is not whole JSON: line %d, column %d: %w (runtimes take no comments)", bytes.Count(before, []byte("\n"))+1, column, err)

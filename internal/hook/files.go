@@ -279,13 +279,13 @@ func openParent(path string) (*os.Root, string, error) {
 			return nil, "", fmt.Errorf("%s is a symbolic link of user %d", at, owner(info))
 		}
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, "", err
 	}
-	fd, err := unix.Openat2(unix.AT_FDCWD, real, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	fd, err := unix.Openat2(unix.AT_FDCWD, resolved, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
 	if err != nil {
-		return nil, "", fmt.Errorf("open directory %s: %w", real, err)
+		return nil, "", fmt.Errorf("open directory %s: %w", resolved, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))

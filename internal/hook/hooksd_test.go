@@ -42,11 +42,11 @@ func (h *hookFile) matches(t *testing.T, annotations map[string]string) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		any := false
+		one := false
 		for name, text := range annotations {
-			any = any || k.MatchString(name) && v.MatchString(text)
+			one = one || k.MatchString(name) && v.MatchString(text)
 		}
-		all = all && any
+		all = all && one
 	}
 	return all
 }

@@ -251,11 +251,11 @@ func TestCRI(t *testing.T) {
 	rootfs := rootFS(t)
 	goTest(t, "strings", filepath.Join(rootfs, "bin/tests"))
 	c := newContainerd(t, config16, "", rootfs)
-	clear(t)
+	clearRecordings(t)
 	testPods(t, c)
 
 	// The engine is killed: the shims live, and nobody calls poststop until it is back.
-	clear(t)
+	clearRecordings(t)
 	p := c.pod(map[string]string{record: "killed"})
 	id, err := p.start("web", 0, "", "/bin/sh", "-c", "trap 'sync; exit 0' TERM; while :; do sleep 0.1; done")
 	if err != nil {
@@ -368,7 +368,7 @@ func testPods(t *testing.T, c *containerd) {
 func TestCtr(t *testing.T) {
 	lab.NeedTool(t, "containerd")
 	c := newContainerd(t, config16, "", rootFS(t))
-	clear(t)
+	clearRecordings(t)
 	command := []string{"/bin/sh", "-c", "ls / && echo hello"}
 	ctr := func(id string, flags ...string) string {
 		t.Helper()

@@ -110,7 +110,7 @@ func (d *docker) log() string {
 // Under Docker: programs are recorded, their profiles built, and run again under them; who does not ask is not touched.
 func TestDocker(t *testing.T) {
 	d, rootfs := newDocker(t), rootFS(t)
-	clear(t)
+	clearRecordings(t)
 	goTest(t, "strings", filepath.Join(rootfs, "bin/tests"))
 	d.ok(d.do("load", "--input", image(t, rootfs, "lab:1", "/bin/true")))
 
@@ -158,7 +158,7 @@ func TestDocker(t *testing.T) {
 // docker exec is recorded in a phase of its own; a restart is added; the daemon may be killed in between.
 func TestDockerExecRestartKill(t *testing.T) {
 	d, rootfs := newDocker(t), rootFS(t)
-	clear(t)
+	clearRecordings(t)
 	d.ok(d.do("load", "--input", image(t, rootfs, "lab:1", "/bin/true")))
 	id := strings.TrimSpace(d.ok(d.run("--detach", "--env", "SECCOMPGEN_RECORD=web", "lab:1", "/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")).stdout)
 	d.ok(d.do("exec", id, "/bin/mkdir", "/made-by-exec"))

@@ -179,7 +179,7 @@ func TestHooks(t *testing.T) {
 	}
 	for _, e := range engines {
 		t.Run(e.name+"/"+e.runtime, func(t *testing.T) {
-			clear(t)
+			clearRecordings(t)
 			r := e.make(t)
 			for _, name := range slices.Sorted(maps.Keys(servers)) {
 				during := func(addr string, do func()) {

@@ -188,7 +188,7 @@ func newPodmanFor(t testing.TB, runtime string) *podman {
 // configure is the administrator's part: where Podman keeps things, and what it cannot do here.
 func configure(t testing.TB, root, run, tmp, runtime string) {
 	t.Helper()
-	name := strings.Split(filepath.Base(runtime), "-")[0]
+	name, _, _ := strings.Cut(filepath.Base(runtime), "-")
 	for path, text := range map[string]string{
 		"/etc/containers/containers.conf": fmt.Sprintf(`[containers]
 default_ulimits = ["nofile=1024:20000", "nproc=4096:4096"] # no CAP_SYS_RESOURCE here
@@ -453,8 +453,8 @@ func noRecordings(t testing.TB) {
 	}
 }
 
-// clear removes the recordings of earlier tests.
-func clear(t testing.TB) {
+// clearRecordings removes the recordings of earlier tests.
+func clearRecordings(t testing.TB) {
 	t.Helper()
 	if err := os.RemoveAll(recordingsDir); err != nil {
 		t.Fatal(err)
@@ -474,7 +474,7 @@ func eachRuntime(t *testing.T, test func(t *testing.T, runtime string)) {
 	for _, r := range runtimes {
 		t.Run(r.name, func(t *testing.T) {
 			path := r.find(t)
-			clear(t)
+			clearRecordings(t)
 			test(t, path)
 		})
 	}

@@ -51,7 +51,7 @@ func TestNRI(t *testing.T) {
 	rootfs := rootFS(t)
 	goTest(t, "strings", filepath.Join(rootfs, "bin/tests"))
 	c := newContainerd(t, config24, bin, rootfs)
-	clear(t)
+	clearRecordings(t)
 	testPods(t, c)
 
 	// Filters, which the configuration has to allow.

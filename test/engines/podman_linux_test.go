@@ -341,7 +341,7 @@ func TestProbe(t *testing.T) { // a minute: what does not come has its time to c
 func TestFilesForCRIO(t *testing.T) {
 	p, rootfs := newPodmanFor(t, lab.NeedTool(t, "runc")), rootFS(t)
 	install(t, "crio")
-	clear(t)
+	clearRecordings(t)
 	annotated := func(annotations ...string) result {
 		args := []string{"--rm"}
 		for _, a := range annotations {
@@ -361,7 +361,7 @@ func TestFilesForCRIO(t *testing.T) {
 	if _, err := os.Stat(outside); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s was written", outside)
 	}
-	clear(t)
+	clearRecordings(t)
 	if r := annotated(trace + "=of:" + outside + ";if:/usr/share/containers/seccomp.json"); r.exit == 0 || !contains("if: is for hooks", r.stderr) {
 		t.Errorf("if: is honoured: %s", r)
 	}
@@ -375,7 +375,7 @@ func TestFilesForCRIO(t *testing.T) {
 		withRuns(t, recordingsDir+"/one-web-pod.json", attempt+1)
 	}
 	recordings(t, "", 1)
-	clear(t)
+	clearRecordings(t)
 
 	// Beside Podman's files, which let an annotation name a path: a pod's does not, and Podman's own does.
 	install(t, "podman")
@@ -386,7 +386,7 @@ func TestFilesForCRIO(t *testing.T) {
 	}
 	p.ok(annotated(trace + "=of:" + outside))
 	wait(t, outside, func() bool { _, err := os.Stat(outside); return err == nil })
-	clear(t)
+	clearRecordings(t)
 }
 
 // podman exec is recorded in a phase of its own; a restart is added to the recording.
@@ -470,7 +470,7 @@ func TestLimits(t *testing.T) {
 // Planted files in the directory of recordings: the container is refused, nothing outside is written.
 func TestPlanted(t *testing.T) {
 	p, rootfs := newPodman(t, lab.NeedTool(t, "runc")), rootFS(t)
-	clear(t)
+	clearRecordings(t)
 	precious := filepath.Join(t.TempDir(), "precious")
 	if err := os.WriteFile(precious, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
@@ -502,7 +502,7 @@ func TestPlanted(t *testing.T) {
 	if list, err := tracer.List(); err != nil || len(list) > 0 {
 		t.Errorf("under way: %+v, %v", list, err)
 	}
-	clear(t)
+	clearRecordings(t)
 }
 
 // The container's monitor is killed, and with it whoever would have called poststop: the evidence stays in the recorder,

@@ -184,7 +184,7 @@ func TestProgramsUnderDocker(t *testing.T) {
 
 func dockerRunner(t *testing.T, rootfs, network string) runner {
 	d := newDocker(t)
-	clear(t)
+	clearRecordings(t)
 	d.ok(d.do("load", "--input", image(t, rootfs, "server:1", "/bin/true")))
 	run := func(option string, command []string) result {
 		return d.do(slices.Concat([]string{"run", "--rm", "--network", network, "--runtime", "seccompgen"}, strings.Fields(option), []string{"server:1"}, command)...)
@@ -205,7 +205,7 @@ func TestProgramsUnderContainerd(t *testing.T) {
 func ctrRunner(t *testing.T, rootfs string, flags ...string) runner {
 	lab.NeedTool(t, "containerd")
 	c := newContainerd(t, config16, "", rootfs)
-	clear(t)
+	clearRecordings(t)
 	run := func(id, option string, command []string) result {
 		args := []string{"--address", c.dir + "/sock", "--namespace", "k8s.io", "run", "--rm", "--snapshotter", "native", "--runc-binary", filepath.Join(worldDir, "bin/seccompgen-runc"), "--seccomp"}
 		return run(t, filepath.Join(c.bin, "ctr"), slices.Concat(args, flags, strings.Fields(option), []string{"localhost/lab:1", id}, command)...)
@@ -226,7 +226,7 @@ func ctrRunner(t *testing.T, rootfs string, flags ...string) runner {
 // TestProgramsUnknown: what cannot be read is said, and costs the profile its narrowness, never the program its life.
 func TestProgramsUnknown(t *testing.T) {
 	p, rootfs := newPodman(t, lab.NeedTool(t, "runc")), serverFS(t)
-	clear(t)
+	clearRecordings(t)
 	// /dev/shm goes with the container, and with it the copy that runs.
 	command := func(does string) []string {
 		return []string{"--rootfs", rootfs, "/bin/sh", "-c", "cat /bin/server >/dev/shm/copy && chmod 700 /dev/shm/copy && exec /dev/shm/copy " + does}
