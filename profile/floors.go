@@ -62,6 +62,17 @@ func floorsFor(name string, nnp bool) ([]Floor, error) {
 	return found, nil
 }
 
+// Baseline returns the calls that a runtime's init makes under a filter, as measured, sorted.
+func Baseline(r Runtime, noNewPrivileges bool) ([]string, error) {
+	floors, err := floorsFor(r.Name+"@"+r.Version, noNewPrivileges)
+	var all []string
+	for _, f := range floors {
+		all = append(all, f.Calls...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), err
+}
+
 // versionMatches tells whether a full version, 1.1.5+ds1, belongs to the one that was asked for, 1.1 or 1.1.5.
 func versionMatches(full, asked string) bool {
 	if asked == "" || full == asked {

@@ -162,6 +162,13 @@ func build(c *cli.Context) error {
 		fmt.Fprintf(c.App.ErrWriter, "seccompgen: what noNewPrivileges would save under %s was not measured: make floors does\n", name)
 	}
 	for _, r := range recordings {
+		if r.Boundary == profile.BoundaryExecve && slices.Contains(o.Phases, profile.PhaseRuntime) {
+			calls, err := profile.Baseline(r.Runtime, r.NoNewPrivileges)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s was made without a filter: %s of %s %s come from measurement, not from these runs\n", r.ID, plural(len(calls), "call"), r.Runtime.Name, r.Runtime.Version)
+		}
 		if len(r.Runs) > 1 {
 			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s, %s: %s\n", r.ID, plural(len(r.Runs), "run"), profile.Saturate(r))
 		}
