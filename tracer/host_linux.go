@@ -107,7 +107,7 @@ func hold() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := requireHost(); err != nil { // now, and not in a hook, from where only the runtime can tell it
+	if err := requireAll(); err != nil { // now, and not in a hook, from where only the runtime can tell it
 		return nil, errors.Join(err, unlock(l))
 	}
 	defer l.Close()
@@ -189,6 +189,10 @@ func Check() error {
 	if os.Geteuid() != 0 {
 		return errNotRoot
 	}
+	return requireAll()
+}
+
+func requireAll() error {
 	if err := requireHost(); err != nil {
 		return err
 	}
