@@ -2,7 +2,6 @@ package profile
 
 import (
 	"fmt"
-	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -189,14 +188,22 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 	if c := all["clone"]; c != nil && allowedAnywhere(allowed, "clone3") {
 		c.widen("clone3 is allowed too, and hides its flags behind a pointer")
 	}
+	codes := map[string]code{}
+	for t, by := range whoseCode(recordings, o.Phases) {
+		codes[t.name] |= by
+	}
 	for name, c := range all {
-		if o.Policy == PolicyRobust && name == "socket" {
-			c.addOtherIP()
+		c.limit()
+		if o.Policy == PolicyRobust {
+			c.addFallbacks(name, codes[name], func(call string) bool { return allowedAnywhere(allowed, call) })
 		}
 		c.settle()
 	}
 	return all
 }
+
+// seen is why a value is allowed that a recording holds.
+const seen = "seen"
 
 func (c *condition) observe(args *Arguments) {
 	switch {
@@ -206,7 +213,7 @@ func (c *condition) observe(args *Arguments) {
 		c.widen("more different ones were seen than the recorder keeps")
 	default:
 		for _, v := range args.Values {
-			c.values[wide(v)] = "seen"
+			c.values[wide(v)] = seen
 		}
 	}
 }
@@ -244,24 +251,14 @@ func (c *condition) addClosure(name string) {
 	}
 }
 
-// addOtherIP adds to a socket of one version of IP that of the other: which one a program uses is up to the host's network
-// and to the answers of name servers.
-func (c *condition) addOtherIP() {
-	const inet, inet6 = 2, 10 // AF_INET, AF_INET6
-	for v := range maps.Clone(c.values) {
-		switch v[0] {
-		case inet:
-			v[0] = inet6
-		case inet6:
-			v[0] = inet
-		default:
-			continue
-		}
-		c.add(v, "the other version of IP, which the network decides on")
+// limit gives up conditions that would be too many. What is added for other hosts does not count: it is a short list.
+func (c *condition) limit() {
+	if len(c.values) > maxRules {
+		c.widen(fmt.Sprintf("there are %d different ones", len(c.values)))
 	}
 }
 
-// settle gives up conditions that are too many or leave nothing out.
+// settle gives up conditions that are not known or leave nothing out.
 func (c *condition) settle() {
 	free := 0
 	for _, m := range c.masks {
@@ -271,8 +268,6 @@ func (c *condition) settle() {
 	case c.open != "":
 	case len(c.values) == 0:
 		c.open = "none are known"
-	case len(c.values) > maxRules:
-		c.open = fmt.Sprintf("there are %d different ones", len(c.values))
 	case len(c.values) == 1<<free:
 		c.open = "all there are were seen"
 	}
