@@ -40,9 +40,7 @@ var (
 	reuse    = []value{{0, solSocket, 2}}
 	v6only   = []value{{0, solIPv6, 26}}
 	goNet    = []value{{0, solSocket, 2}, {0, solSocket, 6}, {0, solSocket, 9}, {0, solTCP, 1}, {0, solTCP, 4}, {0, solTCP, 5}, {0, solTCP, 6}, {0, solIPv6, 26}}
-	posix    = seconds(5, 6, 7)
-	ofd      = seconds(36, 37, 38)
-	terminal = seconds(0x5401, 0x5402, 0x5403, 0x5404, 0x802c542a, 0x402c542b, 0x402c542c, 0x402c542d, 0x540f, 0x5410, 0x5413)
+	terminal = seconds(0x5401, 0x5402, 0x5403, 0x5404, 0x802c542a, 0x402c542b, 0x402c542c, 0x402c542d, 0x5413) // TCGETS, TCSETS*, TCGETS2, TCSETS*2, TIOCGWINSZ
 	fcntls   = []string{"fcntl", "fcntl64"}
 )
 
@@ -62,27 +60,27 @@ var fallbacks = []fallback{
 	},
 	{
 		[]string{"socket"}, goCode, tcp, "", tcpMulti, "Multipath TCP, with which Go 1.24 and later listen where it is on",
-		"Go 1.26 net/mptcpsock_linux.go (initMPTCPavailable, listenMPTCP)",
+		"Go 1.26 net/dial.go (multipathtcp), mptcpsock_linux.go (initMPTCPavailable, listenMPTCP)",
 	},
 	{
 		[]string{"socket"}, anyCode, udp, "connect", tcp, "a name server is asked by TCP after an answer that UDP cut short",
-		"Go 1.26 net/dnsclient_unix.go (exchange); glibc 2.42 resolv/res_send.c (send_vc); musl 1.2.5 src/network/res_msend.c",
+		"Go 1.26 net/dnsclient_unix.go (exchange); glibc resolv/res_send.c (__libc_res_nsend, send_vc)",
 	},
 	{
 		[]string{"socket"}, anyCode, anyTCP, "connect", udp, "a name server is asked, and a name's several addresses are sorted, by UDP",
-		"Go 1.26 net/addrselect.go (srcAddrs), dnsclient_unix.go; glibc 2.42 nss/getaddrinfo.c; musl 1.2.5 src/network/lookup_name.c",
+		"Go 1.26 net/addrselect.go (srcAddrs), dnsclient_unix.go (exchange); glibc nss/getaddrinfo.c (getaddrinfo), resolv/res_send.c (reopen)",
 	},
 	{
 		[]string{"socket"}, cCode, udp, "connect", []value{{netlink, raw, 0}}, "getaddrinfo asks for the host's addresses once a name has several",
-		"glibc 2.42 nss/getaddrinfo.c and sysdeps/unix/sysv/linux/check_pf.c (__check_pf)",
+		"glibc nss/getaddrinfo.c (getaddrinfo), sysdeps/unix/sysv/linux/check_pf.c (__check_pf)",
 	},
 	{
 		[]string{"setsockopt"}, goCode, goNet, "", goNet, "what package net sets on its sockets by default, by kind and version of IP",
-		"Go 1.26 net/sockopt_linux.go, ipsock_posix.go (probe), tcpsock.go (newTCPConn), tcpsockopt_unix.go",
+		"Go 1.26 net/sockopt_linux.go (setDefaultSockopts), ipsock_posix.go (probe), tcpsock.go (newTCPConn), tcpsockopt_unix.go, tcpsockopt_posix.go, sockopt_posix.go (setKeepAlive)",
 	},
 	{
 		[]string{"setsockopt"}, anyCode, reuse, "bind", v6only, "servers keep IPv4 off their IPv6 sockets, where there is IPv6",
-		"libuv src/unix/tcp.c (uv__tcp_bind); Go 1.26 net/sockopt_linux.go",
+		"libuv src/unix/tcp.c (uv__tcp_bind); Go 1.26 net/sockopt_linux.go (setDefaultSockopts)",
 	},
 	{
 		[]string{"setsockopt"}, anyCode, []value{{0, solSocket, 8}}, "", []value{{0, solSocket, 33}}, "the larger buffer, where net.core.rmem_max is too small",
@@ -94,54 +92,50 @@ var fallbacks = []fallback{
 	},
 	{
 		[]string{"setsockopt"}, anyCode, []value{{0, solSocket, 33}}, "", []value{{0, solSocket, 8}}, "the plain option, without CAP_NET_ADMIN",
-		"mdlayher/socket setbuffer_linux.go",
+		"mdlayher/socket 0.5.1 setbuffer_linux.go (setReadBuffer)",
 	},
 	{
 		[]string{"setsockopt"}, anyCode, []value{{0, solSocket, 32}}, "", []value{{0, solSocket, 7}}, "the plain option, without CAP_NET_ADMIN",
-		"mdlayher/socket setbuffer_linux.go",
+		"mdlayher/socket 0.5.1 setbuffer_linux.go (setWriteBuffer)",
 	},
 
 	{
-		fcntls, anyCode, seconds(1030), "", seconds(0, 1, 2), "duplicates first and sets the flag after, where the kernel refuses both at once",
-		"Go 1.26 internal/poll/fd_unix.go (DupCloseOnExec); musl 1.2.5 src/fcntl/fcntl.c",
+		fcntls, anyCode, seconds(1030), "", seconds(0, 2), "duplicates first and sets the flag after, where the kernel refuses both at once",
+		"musl src/fcntl/fcntl.c (fcntl); Go 1.26 internal/poll/fd_unixjs.go (dupCloseOnExecOld)",
 	},
 	{
-		fcntls, anyCode, seconds(1, 2), "", seconds(1, 2), "a file's flag is read, and set only if it is not as wanted; it is whoever started the program who made it",
-		"Go 1.26 runtime/fds_unix.go (checkfds); glibc 2.42 libio/fileops.c",
+		fcntls, anyCode, seconds(1), "", seconds(2), "a file's flag is read, and set only if it is not as wanted; whoever started the program made it so",
+		"systemd src/basic/fd-util.c (fd_cloexec)",
 	},
 	{
-		fcntls, anyCode, seconds(3, 4), "", seconds(3, 4), "a file is made non-blocking, or is not, by what it is: a pipe, a terminal, a file",
-		"Go 1.26 internal/syscall/unix/nonblocking_unix.go, os/file_unix.go (newFile)",
+		fcntls, anyCode, seconds(3), "", seconds(4), "a file is made non-blocking, or blocking, only if it is not so already",
+		"Go 1.26 syscall/exec_unix.go (SetNonblock); systemd src/basic/fd-util.c (fd_nonblock)",
 	},
 	{
-		fcntls, anyCode, ofd, "", slices.Concat(ofd, posix), "locks of processes, on kernels and file systems that have none of open files",
-		"fcntl_locking(2); SQLite src/os_unix.c the same way round for its own",
+		fcntls, anyCode, seconds(36, 37, 38), "", seconds(5, 6, 37), "locks of processes, where there are none of open files",
+		"QEMU util/osdep.c (qemu_probe_lock_ops)",
 	},
 	{
-		fcntls, anyCode, posix, "", posix, "a lock that another process holds is waited for, or asked about",
-		"SQLite src/os_unix.c (unixCheckReservedLock, unixFileLock)",
+		fcntls, anyCode, seconds(6), "", seconds(5), "whether another process holds a lock is asked, where one left its work half done",
+		"SQLite src/os_unix.c (unixCheckReservedLock)",
 	},
 	{
-		fcntls, anyCode, seconds(1031, 1032), "", seconds(1031, 1032), "how large a pipe came out is up to fs.pipe-max-size, and is asked",
-		"Go 1.26 internal/poll/splice_linux.go (newPipe); pipe(7)",
-	},
-	{
-		fcntls, anyCode, seconds(1033, 1034), "", seconds(1033, 1034), "which seals a memory file takes is up to the kernel, and is asked",
-		"runc 1.5.1 libcontainer/exeseal/cloned_binary_linux.go",
+		fcntls, anyCode, seconds(1034), "", seconds(1033), "a program that is not sealed runs a copy of itself that is",
+		"runc 1.5.2 libcontainer/exeseal/cloned_binary_linux.go (IsCloned)",
 	},
 
 	{
 		[]string{"ioctl"}, anyCode, terminal, "", terminal, "a terminal was asked for, and more of it where there is one; not TIOCSTI, which types into it",
-		"glibc 2.42 sysdeps/unix/sysv/linux/{isatty,tcgetattr,tcsetattr}.c; musl 1.2.5 src/unistd/isatty.c; golang.org/x/term term_unix.go",
+		"glibc sysdeps/unix/sysv/linux/isatty.c, tcgetattr.c, tcsetattr.c; musl src/unistd/isatty.c; golang.org/x/term 0.47.0 term_unix.go",
 	},
 
 	{
-		[]string{"prctl"}, anyCode, []value{{24}, {47}}, "", []value{{23}}, "which capabilities there are is asked so, where /proc/sys/kernel/cap_last_cap cannot be read",
-		"moby/sys capability/capability_linux.go (LastCap); libcap 2.75 cap_alloc.c (cap_max_bits)",
+		[]string{"prctl"}, cCode, []value{{24}}, "", []value{{23}}, "which capabilities a process may get is asked so, where there is no /proc",
+		"libcap-ng src/cap-ng.c (get_bounding_set)",
 	},
 	{
-		[]string{"seccomp"}, anyCode, []value{{1}, {2}, {3}}, "", []value{{1}, {2}, {3}}, "what the kernel can do is found out by trying",
-		"libseccomp 2.6.0 src/system.c (sys_chk_seccomp_flag, sys_chk_seccomp_action, sys_notify_alloc)",
+		[]string{"seccomp"}, anyCode, []value{{0}, {1}, {2}, {3}}, "", []value{{0}, {1}, {2}, {3}}, "what the kernel can do is found out by trying",
+		"libseccomp src/system.c (sys_chk_seccomp_syscall, sys_chk_seccomp_flag, sys_chk_seccomp_action, sys_notify_alloc)",
 	},
 	{
 		[]string{"personality"}, anyCode, nil, "", []value{{0}, {8}, {0x20000}, {0x20008}, {0xffffffff}}, "what else it sets is not known: no more than these are open in Docker's default",
@@ -150,17 +144,17 @@ var fallbacks = []fallback{
 
 	{
 		[]string{"madvise"}, anyCode, []value{{0, 0, 4}, {0, 0, 8}, {0, 0, 14}, {0, 0, 15}, {0, 0, 25}}, "", []value{{0, 0, 4}, {0, 0, 8}, {0, 0, 14}, {0, 0, 15}}, "memory is given back and huge pages are asked for by what the kernel has and the host sets",
-		"Go 1.26 runtime/mem_linux.go (sysUnusedOS, sysHugePageOS); jemalloc 5.3 src/pages.c; glibc 2.42 sysdeps/unix/sysv/linux/malloc-hugepages.c",
+		"Go 1.26 runtime/mem_linux.go (sysUnusedOS, sysHugePageOS, sysNoHugePageOS); jemalloc src/pages.c (pages_boot, pages_set_thp_state)",
 	},
 	{
-		[]string{"madvise"}, cCode, []value{{0, 0, 102}}, "", []value{{0, 0, 103}}, "a thread's guard goes again where it could be put, from Linux 6.13 on",
-		"glibc 2.42 nptl/allocatestack.c",
+		[]string{"madvise"}, cCode, []value{{0, 0, 102}}, "", []value{{0, 0, 103}}, "a stack that is used again gets a smaller guard, and which one that is, is up to the order of threads",
+		"glibc nptl/allocatestack.c (adjust_stack_prot)",
 	},
 }
 
 // otherIP are the options of IPv4 and those of IPv6 that do the same: which version of IP a program uses is up to the
-// host's network and to the answers of name servers. Source: include/uapi/linux/in.h and in6.h; golang.org/x/net ipv4 and
-// ipv6 sys_linux.go; glibc 2.42 resolv/res_send.c (RECVERR).
+// host's network and to the answers of name servers. Source: include/uapi/linux/in.h and in6.h; golang.org/x/net 0.62.0
+// ipv4/sys_linux.go and ipv6/sys_linux.go.
 var otherIP = [][2]uint32{
 	{1, 67},  // IP_TOS, IPV6_TCLASS
 	{2, 16},  // IP_TTL, IPV6_UNICAST_HOPS
@@ -212,7 +206,7 @@ func flipIP(call string, v value) (value, bool) {
 
 // argumentKnowledge says of every call with conditions why these hold elsewhere too. Where a value is seen of which known
 // says no, nobody has looked at what its code does elsewhere, and the call is allowed with any arguments, as Docker's
-// default allows it. Calls that Docker's default does not allow so are never opened.
+// default allows it; ioctl with all requests but terminals'. Calls that Docker's default does not allow so are never opened.
 var argumentKnowledge = []struct {
 	calls []string
 	known func(value) bool // nil: all values
@@ -226,11 +220,12 @@ var argumentKnowledge = []struct {
 	{[]string{"unshare", "setns", "bpf", "keyctl"}, nil, "not known, and Docker's default allows none of them without a capability: those seen, and no more"},
 	{[]string{"personality"}, nil, "not known: Docker's default has five, and these are added"},
 	{[]string{"prctl"}, func(v value) bool { return argumentNames["option"][v[0]] != "" || v[0] == 0x59616d61 }, "the options that have a name here stand for themselves (and PR_SET_PTRACER, which Yama takes)"},
-	{[]string{"ioctl"}, func(v value) bool {
-		return slices.Contains(terminal, v) || argumentNames["request"][v[1]] != "" || slices.Contains([]uint32{0x5421, 0x5450, 0x5451, 0x541b}, v[1]) // FIONBIO, FIONCLEX, FIOCLEX, FIONREAD
-	}, "requests of terminals and files; a driver's are up to the driver"},
+	{
+		[]string{"ioctl"}, func(v value) bool { return v[1]&requestType == terminalType || argumentNames["request"][v[1]] != "" },
+		"a terminal's requests stand for themselves, so that TIOCSTI, which types, and TIOCLINUX, which pastes, stay closed; a driver's are up to the driver, and one opens all that are not a terminal's",
+	},
 	{fcntls, func(v value) bool { return argumentNames["command"][v[1]] != "" }, "the commands that have a name here"},
-	{[]string{"seccomp"}, func(v value) bool { return v[0] <= 3 }, "the operations up to Linux 5.5, the last new one"},
+	{[]string{"seccomp"}, func(v value) bool { return v[0] <= 3 }, "the operations of include/uapi/linux/seccomp.h"},
 	{[]string{"madvise"}, func(v value) bool {
 		return argumentNames["advice"][v[2]] != "" || slices.Contains([]uint32{16, 17, 102, 103}, v[2]) // DONTDUMP, DODUMP, GUARD_INSTALL, GUARD_REMOVE
 	}, "the advice of allocators and of threads' stacks"},
@@ -247,7 +242,11 @@ func (c *condition) addFallbacks(call string, by code, with func(string) bool) {
 			continue
 		}
 		for v, why := range c.values {
-			if why == seen && !k.known(v) {
+			switch {
+			case why != seen || k.known(v):
+			case call == "ioctl":
+				c.drivers = true
+			default:
 				c.widen("what its caller asks on other hosts is not known")
 			}
 		}
