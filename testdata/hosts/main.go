@@ -1,7 +1,10 @@
-// Hosts serves, dials by name, runs a child and fills its heap: what differs by host is left to the host.
+// Hosts makes the calls whose arguments differ by host: "hosts [TRAIT... --] MODE...". Modes are listen (on 127.0.0.1 only,
+// the default), serve (on all addresses, dialed by name) and work (files, locks, timers, memory, a child). What comes before --
+// makes this process the host that it names, and what follows it runs there: see host.go.
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,21 +12,46 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"syscall"
 	"time"
 )
 
 func main() {
-	if len(os.Args) > 1 {
-		return
-	}
-	if err := run(); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "hosts:", err)
 		os.Exit(1)
 	}
-	fmt.Println("served")
 }
 
-func run() error {
+func run(args []string) error {
+	if i := slices.Index(args, "--"); i >= 0 {
+		return host(args[:i], args[i+1:])
+	}
+	if len(args) == 0 {
+		args = []string{"listen"}
+	}
+	for _, mode := range args {
+		f := map[string]func() error{"listen": listen, "serve": serve, "work": work, "child": func() error { return nil }}[mode]
+		if f == nil {
+			return fmt.Errorf("no mode is called %q", mode)
+		}
+		if err := f(); err != nil {
+			return fmt.Errorf("%s: %w", mode, err)
+		}
+	}
+	return nil
+}
+
+func listen() error {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func serve() error {
 	l, err := net.Listen("tcp", ":0")
 	if err != nil {
 		return err
@@ -38,17 +66,24 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	echoed := make(chan error, 1)
 	go func() {
-		if c, err := l.Accept(); err == nil {
-			io.Copy(c, c)
-			c.Close()
+		c, err := l.Accept()
+		if err == nil {
+			_, err = io.Copy(c, c)
+			err = errors.Join(err, c.Close())
 		}
+		echoed <- err
 	}()
 	c, err := net.DialTimeout("tcp", net.JoinHostPort("localhost", port), 5*time.Second)
 	if err != nil {
 		return err
 	}
-	c.Close()
+	_, err = c.Write([]byte("a line\n"))
+	return errors.Join(err, c.(*net.TCPConn).CloseWrite(), <-echoed, c.Close())
+}
+
+func work() error {
 	if err := exec.Command("/proc/self/exe", "child").Run(); err != nil {
 		return err
 	}
@@ -59,18 +94,48 @@ func run() error {
 	}
 	runtime.GC()
 	runtime.KeepAlive(kept)
-	root, err := os.OpenRoot(os.TempDir())
+	select {
+	case <-time.After(5 * time.Millisecond):
+	case <-time.NewTimer(time.Hour).C:
+	}
+	return files()
+}
+
+// files writes, locks and copies a file, and asks it, which is no device, what its driver alone knows.
+func files() error {
+	dir, err := os.MkdirTemp("", "hosts")
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	f, err := root.Create("hosts")
+	from, err := root.Create("from")
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if _, err := f.WriteString("a line\n"); err != nil {
+	defer from.Close()
+	to, err := root.Create("to")
+	if err != nil {
 		return err
 	}
-	return os.Rename(filepath.Join(os.TempDir(), "hosts"), filepath.Join(os.TempDir(), "hosts.old"))
+	defer to.Close()
+	lock := syscall.Flock_t{Type: syscall.F_WRLCK}
+	const sectorSize = 0x1268 // BLKSSZGET
+	if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, from.Fd(), sectorSize, 0); e != syscall.ENOTTY {
+		return fmt.Errorf("ask a file for its sectors: want ENOTTY, got %v", e)
+	}
+	_, err = from.WriteString("a line\n")
+	if err = errors.Join(err, syscall.Flock(int(from.Fd()), syscall.LOCK_EX), syscall.FcntlFlock(from.Fd(), syscall.F_SETLK, &lock)); err != nil {
+		return err
+	}
+	if _, err := from.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		return err
+	}
+	return errors.Join(root.Rename("to", "copy"), os.RemoveAll(filepath.Clean(dir)))
 }
