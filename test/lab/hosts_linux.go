@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,17 +82,17 @@ func (h Host) Bundle(dir, root string, modes ...string) error {
 		Version: "1.0.2", Root: &specs.Root{Path: root},
 		Process: &specs.Process{Args: append(args, modes...), Cwd: "/", Env: append([]string{"TMPDIR=/tmp", "GODEBUG=netdns=cgo"}, h.Env...), NoNewPrivileges: true},
 		Mounts: []specs.Mount{
-			{Destination: "/proc", Type: "proc", Source: "proc"}, {Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}},
-			{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"}, {Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro"}},
+			{Destination: "/proc", Type: "proc", Source: "proc"},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}},
+			{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro"}},
 		},
 		Linux: &specs.Linux{
 			Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace}},
 			Sysctl:     map[string]string{"net.mptcp.enabled": "1", disableIPv6: "0"},
 		},
 	}
-	for name, v := range h.Sysctl {
-		spec.Linux.Sysctl[name] = v
-	}
+	maps.Copy(spec.Linux.Sysctl, h.Sysctl)
 	switch h.Cgroup {
 	case "v1":
 		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro"}})

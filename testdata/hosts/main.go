@@ -56,12 +56,12 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	u, err := net.ListenPacket("udp", ":0")
 	if err != nil {
 		return err
 	}
-	defer u.Close()
+	defer func() { _ = u.Close() }()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func files() error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	from, err := root.Create("from")
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func files() error {
 	lock := syscall.Flock_t{Type: syscall.F_WRLCK}
 	const sectorSize = 0x1268 // BLKSSZGET
 	if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, from.Fd(), sectorSize, 0); e != syscall.ENOTTY {
-		return fmt.Errorf("ask a file for its sectors: want ENOTTY, got %v", e)
+		return fmt.Errorf("ask a file for its sectors: want ENOTTY, got %w", e)
 	}
 	_, err = from.WriteString("a line\n")
 	if err = errors.Join(err, syscall.Flock(int(from.Fd()), syscall.LOCK_EX), syscall.FcntlFlock(from.Fd(), syscall.F_SETLK, &lock)); err != nil {
