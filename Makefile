@@ -11,7 +11,7 @@ SMALLEST := mountinfo,pty,flock,encoding-json
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads static mutations alarms repairs shrinks policies floors fresh hooks
+.PHONY: help setup build demo test bench lint generate install workloads static mutations alarms repairs shrinks policies hosts hooks floors fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +65,10 @@ repairs: build ## repair from a profile that allows nothing, into docs/repairs.m
 
 shrinks: build ## shrink, and confirm the certificates, into docs/shrinks.md (root; MODULE=...)
 	go run -tags seccomp ./test/proof -shrinks -only $(or $(MODULE),mountinfo,pty,flock,time-386) -o docs/shrinks.md
+
+hosts: build ## record on each host of a matrix, and verify on each other, into docs/results/hosts.md (root)
+	mkdir -p docs/results
+	go run -tags seccomp ./test/proof -hosts -o docs/results/hosts.md
 
 policies: build ## compare what the policies make of one run in 50 others, into docs/policies.md (root, half an hour)
 	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/policies.md

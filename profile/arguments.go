@@ -2,7 +2,6 @@ package profile
 
 import (
 	"fmt"
-	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -18,6 +17,9 @@ const (
 	noSock = whole &^ 0x80800 // without SOCK_CLOEXEC and SOCK_NONBLOCK, without which callers try again
 	newNS  = 0x7e020000       // CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (include/uapi/linux/sched.h)
 	exec   = 4                // PROT_EXEC (include/uapi/asm-generic/mman-common.h)
+
+	requestType  = 0xff00   // whose an ioctl request is (include/uapi/asm-generic/ioctl.h, _IOC_TYPE)
+	terminalType = 'T' << 8 // include/uapi/asm-generic/ioctls.h
 )
 
 type argumentRow struct {
@@ -30,7 +32,8 @@ type argumentRow struct {
 
 // argumentRows lists the calls whose scalar arguments decide what they open: which of their bits count, how they are called, and with
 // which values the Go runtime makes the call without the program asking (Go 1.26, package runtime, in the files named).
-// What a pointer leads to (clone3, i386's mmap and socketcall) no filter can see. Signals are not listed: a Go program
+// What a pointer leads to (clone3, i386's mmap and socketcall, io_uring's operations) no filter can see. The flags of accept4
+// and memfd_create open nothing, and are free. Signals are not listed: a Go program
 // raises whichever one it dies of (runtime.dieFromSignal), and passes on those that others choose.
 var argumentRows = []argumentRow{
 	{[]string{"socket", "socketpair"}, []uint32{whole, noSock, whole}, []string{"domain", "type", "protocol"}, nil, ""},
@@ -141,6 +144,8 @@ type condition struct {
 	masks  []uint32
 	values map[[6]uint32]string // why they are allowed
 	open   string               // why any are
+
+	drivers bool // all requests of ioctl that are not a terminal's are allowed
 }
 
 // conditions returns what decides on the arguments of the allowed calls. For what was not observed only the Go runtime's
@@ -189,14 +194,22 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 			}
 		}
 	}
+	codes := map[string]code{}
+	for t, by := range whoseCode(recordings, o.Phases) {
+		codes[t.name] |= by
+	}
 	for name, c := range all {
-		if o.Policy == PolicyRobust && name == "socket" {
-			c.addOtherIP()
+		c.limit()
+		if o.Policy == PolicyRobust {
+			c.addFallbacks(name, codes[name], func(call string) bool { return allowedAnywhere(allowed, call) })
 		}
 		c.settle()
 	}
 	return all
 }
+
+// seen is why a value is allowed that a recording holds.
+const seen = "seen"
 
 func (c *condition) observe(args *Arguments) {
 	switch {
@@ -206,7 +219,7 @@ func (c *condition) observe(args *Arguments) {
 		c.widen("more different ones were seen than the recorder keeps")
 	default:
 		for _, v := range args.Values {
-			c.values[wide(v)] = "seen"
+			c.values[wide(v)] = seen
 		}
 	}
 }
@@ -254,24 +267,14 @@ func (c *condition) addClosure(name string) {
 	}
 }
 
-// addOtherIP adds to a socket of one version of IP that of the other: which one a program uses is up to the host's network
-// and to the answers of name servers.
-func (c *condition) addOtherIP() {
-	const inet, inet6 = 2, 10 // AF_INET, AF_INET6
-	for v := range maps.Clone(c.values) {
-		switch v[0] {
-		case inet:
-			v[0] = inet6
-		case inet6:
-			v[0] = inet
-		default:
-			continue
-		}
-		c.add(v, "the other version of IP, which the network decides on")
+// limit gives up conditions that would be too many. What is added for other hosts does not count: it is a short list.
+func (c *condition) limit() {
+	if len(c.values) > maxRules {
+		c.widen(fmt.Sprintf("there are %d different ones", len(c.values)))
 	}
 }
 
-// settle gives up conditions that are too many or leave nothing out.
+// settle gives up conditions that are not known or leave nothing out.
 func (c *condition) settle() {
 	free := 0
 	for _, m := range c.masks {
@@ -281,8 +284,6 @@ func (c *condition) settle() {
 	case c.open != "":
 	case len(c.values) == 0:
 		c.open = "none are known"
-	case len(c.values) > maxRules:
-		c.open = fmt.Sprintf("there are %d different ones", len(c.values))
 	case len(c.values) == 1<<free:
 		c.open = "all there are were seen"
 	}
@@ -294,7 +295,15 @@ func (c *condition) rules() [][]specs.LinuxSeccompArg {
 		return [][]specs.LinuxSeccompArg{nil}
 	}
 	var all [][]specs.LinuxSeccompArg
+	if c.drivers {
+		for bit := uint64(1 << 8); bit < 1<<16; bit <<= 1 { // their type differs in one bit at least
+			all = append(all, []specs.LinuxSeccompArg{{Index: 1, Value: bit, ValueTwo: bit &^ terminalType, Op: specs.OpMaskedEqual}})
+		}
+	}
 	for value := range c.values {
+		if c.drivers && value[1]&requestType != terminalType {
+			continue
+		}
 		var args []specs.LinuxSeccompArg
 		for i, mask := range c.masks {
 			if mask != 0 {
@@ -315,6 +324,9 @@ func compareConditions(a, b []specs.LinuxSeccompArg) int {
 func (c *condition) reason(name string, args []specs.LinuxSeccompArg) Reason {
 	if args == nil {
 		return Reason{Kind: "argument", Text: "any arguments: " + c.open}
+	}
+	if c.drivers && args[0].Value != whole {
+		return Reason{Kind: "argument", Text: fmt.Sprintf("request & %#x is %#x, as no terminal's is: what a driver is asked on other hosts is not known", args[0].Value, args[0].ValueTwo)}
 	}
 	var parts []string
 	var value [6]uint32

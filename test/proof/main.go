@@ -61,7 +61,7 @@ func run(ctx context.Context) error {
 	}
 	p := &proof{commit: commit}
 	var list, only, runtimes, output string
-	var mutate, policies, overhead, floors, speed, static, alarms, repairs, shrinks bool
+	var mutate, policies, overhead, floors, speed, static, alarms, repairs, shrinks, hosts bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
@@ -78,6 +78,7 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&floors, "floors", false, "measure what the runtimes' own init needs instead, as JSON")
 	flag.BoolVar(&speed, "speed", false, "measure build and the static analysis instead")
 	flag.BoolVar(&static, "static", false, "compare what was recorded with what the machine code can call instead")
+	flag.BoolVar(&hosts, "hosts", false, "record on each host of a matrix, and verify on each other, instead")
 	flag.Parse()
 	p.runtimes = strings.Split(runtimes, ",")
 	data, err := os.ReadFile(list)
@@ -131,6 +132,10 @@ func run(ctx context.Context) error {
 	case shrinks:
 		prove = p.shrinks
 		p.head(shrinksIntro)
+	case hosts:
+		p.runs = 1
+		prove = p.hosts
+		p.head(hostsIntro)
 	case mutate:
 		prove = p.mutations
 		p.head(mutationsIntro)
@@ -155,6 +160,9 @@ const (
 		"plain `verify`, with the errno that it was tried with. `make shrinks` measures it again.\n\n"
 	policiesIntro = "# One recorded run, and those that follow\n\nEach workload was recorded once; a profile of each policy was then verified in many runs. " +
 		"`robust` is the default. `make policies` measures it again.\n\n"
+	hostsIntro = "# Recorded on one host, run on another\n\ntestdata/hosts listens, serves, dials by name, copies, locks, waits, fills its heap and runs a child. It was recorded on each host, and each other one verified it " +
+		"under the profile that the default policy built. The hosts differ from the first in one thing each (test/lab/hosts_linux.go): a sysctl, a filter beneath the program that answers EAFNOSUPPORT, " +
+		"the program's processors, its auxiliary vector, its environment, this machine's huge pages, its cgroup mount. `make hosts` measures it again.\n\n"
 	overheadIntro = "\n## A run of ten seconds\n\nWall time of the same bundle, run plainly and recorded, and under a profile plainly and watched, turn by turn.\n\n"
 )
 

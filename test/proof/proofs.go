@@ -20,7 +20,12 @@ import (
 )
 
 // rest is what follows the flags of a command that runs the workload.
-func (w workload) rest() []string { return append([]string{w.Package, "--"}, w.Flags...) }
+func (w workload) rest() []string {
+	if w.Package == "" { // a bundle
+		return nil
+	}
+	return append([]string{w.Package, "--"}, w.Flags...)
+}
 
 // report runs verify and decodes what it says.
 func (p *proof) report(ctx context.Context, w workload, dir, rt string, flags ...string) (*verify.Report, error) {
