@@ -51,7 +51,7 @@ func (k kernel) boot(ctx context.Context, im image, command []string, out io.Wri
 		switch {
 		case ended:
 			status, _ = strconv.Atoi(exit)
-		case text == "kernels: up":
+		case strings.HasSuffix(text, "kernels: up"): // what the firmware prints stands before it
 			up = true
 		case up && status < 0:
 			fmt.Fprint(out, line)
