@@ -11,7 +11,7 @@ SMALLEST := mountinfo,pty,flock,encoding-json
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads static mutations alarms repairs shrinks policies hosts hooks floors fresh
+.PHONY: help setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks floors fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -75,6 +75,16 @@ policies: build ## compare what the policies make of one run in 50 others, into 
 
 floors: build bin/runc ## measure what the runtimes need under a filter, into profile/floors.json (root; RUNTIMES=...)
 	go run -tags seccomp ./test/proof -floors -runs 300 -runtimes $(RUNTIMES) -o profile/floors.json
+
+KERNELS := amd64-5.10 amd64-6.1 amd64-6.12 amd64-sid amd64-sid-preempt amd64-experimental amd64-experimental-preempt arm64-6.1 arm64-6.12
+
+kernels: ## accept the recorder on Debian's kernels under emulation, into docs/results/compatibility.md (root, an hour; KERNELS=... of them)
+	@scripts/setup kernels
+	go run ./test/kernels -n 20 -o docs/results/compatibility.md accept $(KERNELS)
+
+kernel: ## the same on one of them, a few times (root, two minutes)
+	@scripts/setup kernels
+	go run ./test/kernels -n 3 accept amd64-6.12
 
 fresh: ## run the two commands of the README in a new Debian tree (root)
 	scripts/fresh

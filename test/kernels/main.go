@@ -49,8 +49,8 @@ func run(ctx context.Context) (int, error) {
 	flag.Var(&o.files, "file", "put the file FROM into the guest as TO, as in `FROM:TO`; can be repeated")
 	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "stop a guest after `D`")
 	flag.BoolVar(&o.debug, "debug", false, "show what the guest's kernel says")
-	flag.IntVar(&o.n, "n", 50, "make `N` recordings and verifications")
-	flag.StringVar(&o.out, "o", "", "write the table to `FILE`")
+	flag.IntVar(&o.n, "n", 50, "with accept: make `N` recordings and verifications")
+	flag.StringVar(&o.out, "o", "", "with accept: write the table to `FILE`")
 	flag.Parse()
 	switch args := flag.Args(); {
 	case len(args) == 1 && args[0] == "list":
@@ -72,6 +72,9 @@ func run(ctx context.Context) (int, error) {
 			return 1, err
 		}
 		return o.boot(ctx, k, im, args[2:], os.Stdout)
+	}
+	if args := flag.Args(); len(args) > 0 && args[0] == "accept" {
+		return o.accept(ctx, args[1:])
 	}
 	return 1, errors.New("usage: kernels [flags] list | run KERNEL COMMAND [ARGUMENT ...] | accept [KERNEL ...]")
 }
@@ -104,11 +107,15 @@ func (o options) prepare(k kernel) (image, error) {
 	for _, p := range [][2]string{
 		{"bin/busybox", filepath.Join(root, "bin/busybox")}, {"usr/sbin/runc", filepath.Join(root, "usr/sbin/runc")},
 		{"usr/local/bin/seccompgen", filepath.Join(bin, "seccompgen")}, {"usr/local/bin/oci-hook", filepath.Join(bin, "oci-hook")},
-		{"work/hammer", filepath.Join(work, "hammer")},
+		{"work/hammer", filepath.Join(work, "hammer")}, {"work/go.test", filepath.Join(work, "go.test")},
 	} {
 		if err := im.add(p[0], p[1], root, m); err != nil {
 			return nil, err
 		}
+	}
+	im["work/accept.sh"] = "test/kernels/accept.sh"
+	if k.arch == "amd64" {
+		im["work/calls"] = filepath.Join(work, "calls")
 	}
 	for _, file := range o.files {
 		from, to, ok := strings.Cut(file, ":")
@@ -139,6 +146,13 @@ func (o options) build(arch, root string) (string, error) {
 		args []string
 	}{
 		{nil, []string{gcc, "-static", "-pthread", "-O1", "-o", work + "/hammer", "testdata/hammer/hammer.c"}},
+		{static, []string{"go", "test", "-c", "-o", work + "/go.test", "io"}},
+	}
+	if arch == "amd64" {
+		builds = append(builds, struct {
+			env  []string
+			args []string
+		}{nil, []string{gcc, "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-O1", "-o", work + "/calls", "testdata/calls/calls.c"}})
 	}
 	bin := o.bin
 	if bin == "" {

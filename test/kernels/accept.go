@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/seccompgen/seccompgen/test/lab"
+)
+
+const intro = `# Kernels
+
+Debian's kernels, booted under emulation with two processors, and what the recorder did on them. Recordings: of a program
+whose six busy threads call getppid while its main thread makes 60 other calls once each; those that call themselves complete held all 60.
+Verifications: of that program under the profile of these recordings. A Go test is the package io's, recorded and built
+once. ` + "`make kernels`" + ` writes this again.
+
+| kernel | architecture | preemption | recordings complete | verified | a missing call is named | 32-bit calls | joiners | a Go test verified |
+|---|---|---|---|---|---|---|---|---|
+`
+
+// accept boots the kernels, or all, runs accept.sh in each, and writes a table of what came out.
+func (o options) accept(ctx context.Context, names []string) (status int, err error) {
+	chosen := kernels
+	if len(names) > 0 {
+		chosen = nil
+	}
+	for _, name := range names {
+		k, err := find(name)
+		if err != nil {
+			return 1, err
+		}
+		chosen = append(chosen, k)
+	}
+	commit := ""
+	if o.out != "" {
+		if commit, err = lab.Commit(); err != nil {
+			return 1, err
+		}
+	}
+	var table bytes.Buffer
+	table.WriteString(intro)
+	for _, k := range chosen {
+		im, err := o.prepare(k)
+		if err != nil {
+			return 1, err
+		}
+		var said bytes.Buffer
+		began := time.Now()
+		exit, err := o.boot(ctx, k, im, []string{"sh", "accept.sh", fmt.Sprint(o.n)}, io.MultiWriter(&said, os.Stdout))
+		if err != nil {
+			return 1, err
+		}
+		fmt.Printf("%s: exit %d after %.0f s\n", k.name, exit, time.Since(began).Seconds())
+		status = max(status, exit)
+		table.WriteString(row(k, said.String(), exit))
+	}
+	if o.out == "" {
+		return status, nil
+	}
+	fmt.Fprintf(&table, "\nWritten on %s, commit %s.\n", time.Now().UTC().Format("2006-01-02"), commit)
+	return status, renameio.WriteFile(o.out, table.Bytes(), 0o644)
+}
+
+// row makes a row of the table from what a guest said.
+func row(k kernel, said string, exit int) string {
+	results := map[string]string{}
+	for line := range strings.Lines(said) {
+		if result, ok := strings.CutPrefix(strings.TrimSpace(line), "accept: "); ok {
+			name, value, _ := strings.Cut(result, " ")
+			results[name] = value
+		}
+	}
+	of := func(name string) string { return cmp.Or(results[name], "–") }
+	if refused := results["refused"]; refused != "" {
+		return fmt.Sprintf("| %s | %s | %s | refused: %s | | | | | |\n", of("kernel"), k.arch, k.preemption(), refused)
+	}
+	complete := of("recordings")
+	if exit != 0 {
+		complete += " (**failed**: " + of("FAIL") + ")"
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", of("kernel"), k.arch, k.preemption(), complete,
+		of("verifications"), of("denials"), of("compat"), of("joiners"), of("go"))
+}
