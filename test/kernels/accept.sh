@@ -48,7 +48,8 @@ for i in $(seq "$n"); do
 	fi
 done
 echo "accept: recordings $complete/$n"
-[ $((complete * 10)) -ge $((n * 9)) ] || fail "only $complete of $n recordings are complete"
+most=$(((n + 9) / 10)) # of them may prove nothing
+[ $((complete + most)) -ge "$n" ] || fail "only $complete of $n recordings are complete"
 seccompgen build --allow-incomplete -o /tmp/hammer.json /tmp/r*.json >/tmp/out 2>&1 || fail "build: $(tail -n 1 /tmp/out)"
 passed=0
 for i in $(seq "$n"); do
@@ -60,7 +61,7 @@ for i in $(seq "$n"); do
 	esac
 done
 echo "accept: verifications $passed/$n"
-[ $((passed * 10)) -ge $((n * 9)) ] || fail "only $passed of $n verifications pass"
+[ $((passed + most)) -ge "$n" ] || fail "only $passed of $n verifications pass"
 
 # A call that the profile lacks is named, and no other.
 sed '/"getsid",/d' /tmp/hammer.json >/tmp/thin.json

@@ -105,9 +105,12 @@ func (o options) prepare(k kernel) (image, error) {
 	m, work := machines[k.arch], filepath.Join(cache, "work-"+k.arch)
 	im := image{"lib/overlay.ko": filepath.Join(k.dir(), "overlay.ko")}
 	for _, p := range [][2]string{
-		{"bin/busybox", filepath.Join(root, "bin/busybox")}, {"usr/sbin/runc", filepath.Join(root, "usr/sbin/runc")},
-		{"usr/local/bin/seccompgen", filepath.Join(bin, "seccompgen")}, {"usr/local/bin/oci-hook", filepath.Join(bin, "oci-hook")},
-		{"work/hammer", filepath.Join(work, "hammer")}, {"work/go.test", filepath.Join(work, "go.test")},
+		{"bin/busybox", filepath.Join(root, "bin/busybox")},
+		{"usr/sbin/runc", filepath.Join(root, "usr/sbin/runc")},
+		{"usr/local/bin/seccompgen", filepath.Join(bin, "seccompgen")},
+		{"usr/local/bin/oci-hook", filepath.Join(bin, "oci-hook")},
+		{"work/hammer", filepath.Join(work, "hammer")},
+		{"work/go.test", filepath.Join(work, "go.test")},
 	} {
 		if err := im.add(p[0], p[1], root, m); err != nil {
 			return nil, err
@@ -139,8 +142,10 @@ func (o options) build(arch, root string) (string, error) {
 	}
 	gcc := m.triplet + "-gcc"
 	static := []string{"CGO_ENABLED=0", "GOARCH=" + arch}
-	cgo := []string{"CGO_ENABLED=1", "GOARCH=" + arch, "CC=" + gcc, "PKG_CONFIG_SYSROOT_DIR=" + root,
-		"PKG_CONFIG_LIBDIR=" + filepath.Join(root, "usr/lib", m.triplet, "pkgconfig")}
+	cgo := []string{
+		"CGO_ENABLED=1", "GOARCH=" + arch, "CC=" + gcc, "PKG_CONFIG_SYSROOT_DIR=" + root,
+		"PKG_CONFIG_LIBDIR=" + filepath.Join(root, "usr/lib", m.triplet, "pkgconfig"),
+	}
 	builds := []struct {
 		env  []string
 		args []string
