@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,14 +134,20 @@ func load(t *testing.T, name, addr string, gone <-chan bool) {
 	}
 }
 
-// address finds one where nobody listens.
+// lastPort is below those that the kernel gives to clients, so that nobody takes one before its server does.
+var lastPort atomic.Int32
+
+// address finds one where nobody listens, another each time.
 func address(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+lastPort.Add(1))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // TestHooks records servers by the hook for a moment, and keeps them busy under what build makes of that by default.
