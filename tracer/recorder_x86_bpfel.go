@@ -192,6 +192,7 @@ type recorderSlot struct {
 	Boundary    uint32
 	Execs       uint32
 	Alive       uint64
+	Id          uint64
 	Denied      uint64
 	Dropped     [6]uint64
 	Seen        [144]uint64

@@ -5,6 +5,7 @@ package tracer
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -174,7 +175,7 @@ func (s *set) start(slot uint32, m meta) error {
 	if m.Options.Denials {
 		flags |= uint32(recorderSlotFlagSLOT_DENIALS)
 	}
-	if err := s.Slots.Put(slot, &recorderSlot{Gen: m.Gen, Flags: flags}); err != nil {
+	if err := s.Slots.Put(slot, &recorderSlot{Gen: m.Gen, Flags: flags, Id: slotID(m.ID)}); err != nil {
 		return fmt.Errorf("open slot %d: %w", slot, err)
 	}
 	if m.Mount != 0 {
@@ -358,27 +359,42 @@ func (s *set) settle(slot uint32, m meta) (recorderSlot, error) {
 	}
 }
 
-// Watch returns a function that reports whether calls of a container that is being recorded look denied so far. It is
-// cheap enough to be asked again and again.
-func Watch(id string) (denied func() bool, err error) {
-	err = enter(false, func(s *set, metas map[uint32]meta) error {
-		slot, m, ok := find(metas, id)
-		if !ok {
-			return notRecording(id)
+// Watch returns a function that counts the calls of a container that look denied so far; none while it is not recorded. To
+// ask it costs nothing: bpf(2) would keep programs of perf events from running where its caller is preempted.
+func Watch(id string) (denied func() uint64, err error) {
+	slots, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, "slots"), nil)
+	if err != nil {
+		return nil, fmt.Errorf("open the slots: %w", err)
+	}
+	defer slots.Close()
+	memory, err := slots.Memory()
+	if err != nil {
+		return nil, fmt.Errorf("map the slots: %w", err)
+	}
+	want := slotID(id)
+	return func() uint64 {
+		var state recorderSlot
+		size := int64(unsafe.Sizeof(state))
+		for slot := range int64(recorderLimitsMAX_SLOTS) {
+			word := func(offset uintptr) uint64 {
+				var b [8]byte
+				if _, err := memory.ReadAt(b[:], slot*size+int64(offset)); err != nil {
+					return 0
+				}
+				return binary.NativeEndian.Uint64(b[:])
+			}
+			if word(unsafe.Offsetof(state.Id)) == want {
+				return word(unsafe.Offsetof(state.Denied))
+			}
 		}
-		memory, err := s.Slots.Memory()
-		if err != nil {
-			return fmt.Errorf("map the slots: %w", err)
-		}
-		denied = func() bool {
-			var state recorderSlot
-			size := int64(unsafe.Sizeof(state))
-			err := binary.Read(io.NewSectionReader(memory, int64(slot)*size, size), binary.NativeEndian, &state)
-			return err == nil && state.Gen == m.Gen && state.Denied > 0
-		}
-		return nil
-	})
-	return denied, err
+		return 0
+	}, nil
+}
+
+// slotID is what a slot has of its container's id.
+func slotID(id string) uint64 {
+	sum := sha256.Sum256([]byte(id))
+	return binary.NativeEndian.Uint64(sum[:])
 }
 
 // Peek returns the evidence so far of a recording that goes on.

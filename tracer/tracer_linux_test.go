@@ -1049,3 +1049,33 @@ func TestAlive(t *testing.T) {
 		Dropped: map[string]uint64{profile.DropAlive: 1},
 	})
 }
+
+// TestWatch counts denials of one container, and not of another, without a call of bpf(2).
+func TestWatch(t *testing.T) {
+	needRoot(t)
+	rules := []rule{{native, 39, errno(unix.EPERM)}}
+	other := newContainer(t, true, nil, "seccomp", "plain", "calls", "39").record(Options{Denials: true, Filter: true})
+	c := newContainer(t, true, nil, "seccomp", "plain", "await", "39,110,39").record(Options{Denials: true, Filter: true})
+	denied, err := Watch(c.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.goOn(rules...).wait()
+	if n := denied(); n != 0 {
+		t.Errorf("%d calls look denied before the container has begun", n)
+	}
+	c.goOn(rules...)
+	c.asleep("0")
+	if _, err := c.in.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	c.wait()
+	if n := denied(); n != 2 {
+		t.Errorf("%d calls look denied, want 2", n)
+	}
+	other.collect()
+	c.collect()
+	if n := denied(); n != 0 {
+		t.Errorf("%d calls look denied after the recording was collected", n)
+	}
+}

@@ -22,7 +22,7 @@ func Start(string, int, Options) error { return errOther }
 func Collect(string, func(*profile.Recording) error) error { return errOther }
 
 // Watch returns [ErrUnsupported].
-func Watch(string) (func() bool, error) { return nil, errOther }
+func Watch(string) (func() uint64, error) { return nil, errOther }
 
 // Peek returns [ErrUnsupported].
 func Peek(string) (*profile.Recording, error) { return nil, errOther }

@@ -268,7 +268,8 @@ func watchDenials(ctx context.Context, id string, p *specs.LinuxSeccomp, after t
 	go func() {
 		tick := time.NewTicker(250 * time.Millisecond)
 		defer tick.Stop()
-		var denied func() bool
+		var denied func() uint64
+		var looked uint64
 		for {
 			select {
 			case <-ctx.Done():
@@ -276,11 +277,16 @@ func watchDenials(ctx context.Context, id string, p *specs.LinuxSeccomp, after t
 			case <-tick.C:
 			}
 			if denied == nil {
-				denied, _ = tracer.Watch(id) // its init may not be there yet
+				denied, _ = tracer.Watch(id) // nothing may be recorded yet
 			}
-			if denied == nil || !denied() {
+			if denied == nil {
 				continue
 			}
+			n := denied()
+			if n == looked {
+				continue
+			}
+			looked = n
 			r, err := tracer.Peek(id)
 			if err == nil && slices.ContainsFunc(r.Syscalls, func(c profile.Syscall) bool { return c.Refused() && !profile.Answers(p, c) }) {
 				time.AfterFunc(after, func() { close(over) })

@@ -88,7 +88,8 @@ struct slot {
 	u32 boundary;
 	u32 execs; /* armed or joined processes that executed the workload or their program */
 	u64 alive; /* recorded tasks that have not exited */
-	u64 denied; /* calls that look denied */
+	u64 id; /* user space's, to find the slot by */
+	u64 denied; /* calls that look denied, but for those by tasks with filters of their own */
 	u64 dropped[DROPS];
 	u64 seen[PHASES * ABIS * NR_WORDS];
 	u64 done[PHASES * ABIS * NR_WORDS]; /* seen, and nothing more to learn: its arguments are not kept, or not any more */
@@ -689,9 +690,9 @@ static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, 
 	struct denial d = {.count = 1}, *seen;
 	struct slot *s = slot_of(m->slot, m->gen);
 
-	if (s)
-		__sync_fetch_and_add(&s->denied, 1);
 	key.own = filters_of(t) > m->filters;
+	if (s && !key.own)
+		__sync_fetch_and_add(&s->denied, 1);
 	key.nr = abi == ABI_X32 ? nr & ~(u64)X32_BIT : nr;
 	seen = bpf_map_lookup_elem(&denials, &key);
 	if (!seen) {
