@@ -265,8 +265,12 @@ func (a *flow) collectUnresolved(r *Reach) {
 	}
 	for addr, c := range a.cells {
 		for pc, f := range c.readers {
-			if c.bad != "" {
-				r.unresolved(f, pc, fmt.Sprintf("the variable at %#x that holds the number %s", addr, c.bad))
+			why := c.bad
+			if why == "" && c.unbounded && !constantCell(f.name) {
+				why = "may be a part of one that is written through a pointer: no symbol tells its bounds"
+			}
+			if why != "" {
+				r.unresolved(f, pc, fmt.Sprintf("the variable at %#x that holds the number %s", addr, why))
 			}
 		}
 	}

@@ -153,8 +153,10 @@ func TestCases(t *testing.T) {
 			slices.Sort(got)
 			got = slices.Compact(got)
 			expect := unresolved
-			if v.stripped {
-				expect = slices.DeleteFunc(slices.Clone(expect), func(s string) bool { return s == "main.variableInStruct" })
+			if v.stripped { // without symbols any variable may be a part of one that is written through a pointer
+				expect = slices.Concat(expect, []string{"main.variable", "main.variableAssigned", "main.variableStored"})
+				slices.Sort(expect)
+				expect = slices.Compact(expect)
 			}
 			if strings.Contains(v.name, "not optimized") {
 				for _, fn := range expect {
@@ -256,14 +258,14 @@ func TestClosureByFunction(t *testing.T) {
 	}}
 	want := []ClosureEntry{
 		{ABIX8664, 7, Other, false, "a function of the runtime makes it for a reason that is not known", []string{"runtime.newInGo99"}},
-		{ABIX8664, 39, Preemption, true, runtimeFuncs["runtime.getpid"].reason, []string{"runtime.getpid", "runtime.raise"}},
+		{ABIX8664, 39, Preemption, true, runtimeFuncs()["runtime.getpid"].reason, []string{"runtime.getpid", "runtime.raise"}},
 		{ABIX8664, 219, Restart, true, implied[2].why.reason, nil},
 		{ABIX8664, 318, VDSO, true, implied[0].why.reason, []string{"runtime.vgetrandom"}},
 	}
 	if diff := cmp.Diff(want, Closure(r)); diff != "" {
 		t.Errorf("closure (-want +got):\n%s", diff)
 	}
-	for fn, w := range runtimeFuncs {
+	for fn, w := range runtimeFuncs() {
 		if !isRuntime(fn) || !slices.Contains(categories, w.category) || w.reason == "" {
 			t.Errorf("table entry of %s: %+v", fn, w)
 		}
