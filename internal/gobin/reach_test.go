@@ -126,7 +126,7 @@ func TestCases(t *testing.T) {
 	}
 	unresolved := []string{
 		"main.(*impl).call", "main.asValue", "main.closure.func1", "main.computed", "main.element", "main.local",
-		"main.throughPointer", "main.variableInStruct", "main.variablePointed", "main.viaResult", "main.wrap2",
+		"main.throughPointer", "main.variableInArray", "main.variableInStruct", "main.variablePointed", "main.viaResult", "main.wrap2",
 	}
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {

@@ -215,6 +215,14 @@ func changePair(p *pair) { p.nr = uintptr(len(os.Args)) }
 //go:noinline
 func variableInStruct() { changePair(&inStruct); syscall.Syscall(inStruct.nr, 0, 0, 0) }
 
+var array [4]uintptr
+
+//go:noinline
+func setElement() { array[len(os.Args)&3] = 1055 }
+
+//go:noinline
+func variableInArray() { setElement(); syscall.Syscall(array[1], 0, 0, 0) }
+
 //go:noinline
 func use(int) {}
 
@@ -257,4 +265,5 @@ func main() {
 	variableAssigned()
 	variablePointed()
 	variableInStruct()
+	variableInArray()
 }
