@@ -85,14 +85,14 @@ var runtimeFuncs = sync.OnceValue(func() map[string]why {
 		"runtime.setVMAName": {Memory, "the runtime names its mappings"},
 
 		"internal/runtime/syscall/linux.EpollWait": {Netpoll, "the scheduler looks for files, sockets and timers that are ready"},
-		// Where nothing is inlined, the three of netpollinit, netpollopen and netpollclose stand in these.
+		// Where nothing is inlined, the calls of netpollinit, netpollopen and netpollclose are in these.
 		"internal/runtime/syscall/linux.EpollCreate1": {Netpoll, "the first timer or file that can be waited for sets up the poller"},
 		"internal/runtime/syscall/linux.Eventfd":      {Netpoll, "the first timer or file that can be waited for sets up the poller"},
 		"internal/runtime/syscall/linux.EpollCtl":     {Netpoll, "a file is added to the poller or taken from it"},
 		"runtime.netpollinit":                         {Netpoll, "the first timer or file that can be waited for sets up the poller"},
 		"runtime.netpollopen":                         {Netpoll, "a file is added to the poller"},
 		"runtime.netpollclose":                        {Netpoll, "a file is taken from the poller"},
-		"runtime.pipe2":                               {Netpoll, "the poller sets up a pipe to be woken by (before go1.22)"},
+		"runtime.pipe2":                               {Netpoll, "the poller sets up a pipe to be woken by (before go1.23)"},
 		"runtime.read":                                {Netpoll, "the thread that waits in the poller takes note that it was woken"},
 		"runtime.write1":                              {Netpoll, "a thread wakes the one that waits in the poller, or prints a message"},
 
@@ -118,14 +118,15 @@ var runtimeFuncs = sync.OnceValue(func() map[string]why {
 		"internal/runtime/cgroup.FindCPUCgroup":       {Start, "the runtime looks for the CPU limit of its cgroup"},
 		"internal/runtime/cgroup.FindCPUMountPoint":   {Start, "the runtime looks for the CPU limit of its cgroup"},
 		"internal/runtime/cgroup.FindCPURelativePath": {Start, "the runtime looks for the CPU limit of its cgroup"},
-		"runtime.open":              {Start, "the runtime reads the size of huge pages"},
-		"runtime.closefd":           {Start, "the runtime reads the size of huge pages"},
-		"runtime.fcntl":             {Start, "the runtime checks that standard input, output and error are open"},
-		"runtime.sched_getaffinity": {Start, "the runtime counts the processors"},
-		"runtime.settls":            {Start, "the first thread gets its thread-local storage"},
-		"runtime.setldt":            {Start, "the first thread gets its thread-local storage"},
-		"runtime.getKernelVersion":  {Start, "the runtime chooses between 32-bit and 64-bit time by the kernel's version"},
-		"runtime.sbrk0":             {Start, "the runtime keeps clear of the C heap"},
+		"runtime.open":                         {Start, "the runtime reads the size of huge pages"},
+		"runtime.closefd":                      {Start, "the runtime reads the size of huge pages"},
+		"runtime.fcntl":                        {Start, "the runtime checks that standard input, output and error are open"},
+		"runtime.sched_getaffinity":            {Start, "the runtime counts the processors"},
+		"runtime.settls":                       {Start, "the first thread gets its thread-local storage"},
+		"runtime.setldt":                       {Start, "the first thread gets its thread-local storage"},
+		"internal/runtime/syscall/linux.Uname": {Start, "the runtime chooses between 32-bit and 64-bit time by the kernel's version"},
+		"runtime.getKernelVersion":             {Start, "the runtime chooses between 32-bit and 64-bit time by the kernel's version"},
+		"runtime.sbrk0":                        {Start, "the runtime keeps clear of the C heap"},
 
 		"runtime.exit": {Exit, "the process ends"},
 
@@ -140,6 +141,7 @@ var runtimeFuncs = sync.OnceValue(func() map[string]why {
 		"runtime.raiseproc": {Crash, "the process kills itself after a fatal error, with GOTRACEBACK=crash"},
 
 		"runtime.mincore":    {Debug, "the size of a page is tried out where the kernel passes no auxiliary vector"},
+		"runtime.mprotect":   {Debug, "memory is made to fault, by GODEBUG=efence=1 or user arenas"},
 		"runtime.sysFaultOS": {Debug, "memory is made to fault, by GODEBUG=efence=1 or user arenas"},
 	}
 })
