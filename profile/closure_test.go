@@ -56,10 +56,13 @@ func TestClosureHoldsTheAnalysis(t *testing.T) {
 				}
 				binary := filepath.Join(t.TempDir(), "binary")
 				build := gocommand.Command("go", slices.Insert(slices.Clone(b.args), len(b.args)-1, "-o", binary)...)
-				build.Dir = sources
-				build.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GO111MODULE=off", "GOTOOLCHAIN="+toolchain, "GOOS=linux", "GOARCH="+b.goarch, "CGO_ENABLED="+b.cgo)
+				build.Dir = filepath.Dir(binary) // no module, whose go.mod may ask for another version
+				build.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN="+toolchain, "GOOS=linux", "GOARCH="+b.goarch, "CGO_ENABLED="+b.cgo)
 				if out, err := build.CombinedOutput(); err != nil {
 					t.Fatalf("%v\n%s", err, out)
+				}
+				if info, err := gobin.ReadInfo(binary); err != nil || toolchain != "local" && info.GoVersion != toolchain {
+					t.Fatalf("built by %q, %v", info.GoVersion, err)
 				}
 				reach, err := gobin.Analyze(binary)
 				if err != nil {
