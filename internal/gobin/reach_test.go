@@ -282,11 +282,17 @@ func TestClosureByFunction(t *testing.T) {
 	r := &Reach{ABI: ABIX8664, VDSO: []string{"runtime.vgetrandom"}, Calls: []Call{
 		{ABI: ABIX8664, Number: 7, RuntimeFuncs: []string{"runtime.newInGo99"}},
 		{ABI: ABIX8664, Number: 8, Funcs: []string{"syscall.Seek"}},
+		{ABI: ABIX8664, Number: 27, RuntimeFuncs: []string{"runtime.mincore"}},
+		{ABI: ABIX8664, Number: 38, RuntimeFuncs: []string{"runtime.setitimer"}},
 		{ABI: ABIX8664, Number: 39, RuntimeFuncs: []string{"runtime.getpid", "runtime.raise"}},
+		{ABI: ABIX8664, Number: 62, RuntimeFuncs: []string{"runtime.raiseproc"}},
 	}}
 	want := []ClosureEntry{
 		{ABIX8664, 7, Other, false, "a function of the runtime makes it for a reason that is not known", []string{"runtime.newInGo99"}},
+		{ABIX8664, 27, Debug, false, runtimeFuncs()["runtime.mincore"].reason, []string{"runtime.mincore"}},
+		{ABIX8664, 38, Profiling, false, runtimeFuncs()["runtime.setitimer"].reason, []string{"runtime.setitimer"}},
 		{ABIX8664, 39, Preemption, true, runtimeFuncs()["runtime.getpid"].reason, []string{"runtime.getpid", "runtime.raise"}},
+		{ABIX8664, 62, Crash, false, runtimeFuncs()["runtime.raiseproc"].reason, []string{"runtime.raiseproc"}},
 		{ABIX8664, 219, Restart, true, implied[2].why.reason, nil},
 		{ABIX8664, 318, VDSO, true, implied[0].why.reason, []string{"runtime.vgetrandom"}},
 	}
