@@ -48,7 +48,7 @@ func TestClosureHoldsTheAnalysis(t *testing.T) {
 		rows[row.name] = row.who
 	}
 	found := map[string]bool{}
-	for _, toolchain := range strings.Split(*toolchains, ",") {
+	for toolchain := range strings.SplitSeq(*toolchains, ",") {
 		for _, b := range builds {
 			t.Run(toolchain+"/"+b.name, func(t *testing.T) {
 				if testing.Short() && strings.Contains(b.name, "not optimized") {

@@ -11,6 +11,7 @@ import (
 // A Category tells when the runtime makes a system call of its closure.
 type Category string
 
+// The categories.
 const (
 	Preemption Category = "preemption" // signals that stop a goroutine or reach all threads
 	Scheduler  Category = "scheduler"  // threads that wait for work or for locks

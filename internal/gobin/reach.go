@@ -405,7 +405,7 @@ func (p *program) taken(sinks map[uint64]*fn) (sites []Site) {
 	})
 	if len(doubtful) > 0 { // a function value is used through the address of the word
 		lo, hi, want := bounds(doubtful)
-		p.users(lo, hi, want, func(pc, at uint64, _ bool) { add(doubtful[at], at, "data holds its address") })
+		p.users(lo, hi, want, func(_, at uint64, _ bool) { add(doubtful[at], at, "data holds its address") })
 	}
 	methods := map[uint64]*fn{} // by what the tables of methods hold
 	for at, f := range sinks {

@@ -128,7 +128,8 @@ func TestCases(t *testing.T) {
 	}
 	unresolved := []string{
 		"main.(*impl).call", "main.asValue", "main.closure.func1", "main.computed", "main.element", "main.local",
-		"main.throughPointer", "main.variableInArray", "main.variableInStruct", "main.variablePointed", "main.viaResult", "main.wrap2",
+		"main.throughPointer", "main.variableInArray", "main.variableInStruct", "main.variablePointed", "main.viaAtomic", "main.viaChannel",
+		"main.viaInterface", "main.viaMap", "main.viaReflection", "main.viaResult", "main.viaString", "main.wrap2",
 	}
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
@@ -499,7 +500,7 @@ func FuzzProgram(f *testing.F) {
 			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, which byte, place uint16, word uint64, at uint32, b byte) {
+	f.Fuzz(func(_ *testing.T, which byte, place uint16, word uint64, at uint32, b byte) {
 		tg := targets[int(which)%len(targets)]
 		data := bytes.Clone(tg.data)
 		off := tg.places[int(place)%len(tg.places)]
