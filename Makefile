@@ -51,7 +51,8 @@ bench: build ## measure the cost of recording, of build and of the static analys
 workloads: build bin/runc ## prove record, build, verify on all workloads, into docs/workloads.md (root, about an hour)
 	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/workloads.md
 
-static: build ## compare what workloads call with what their machine code can call, into docs/workloads-static.md (root)
+static: build ## compare the policy's table with what four Go versions build, and what workloads call with what their machine code can call, into docs/workloads-static.md (root)
+	go test -tags seccomp -count 1 -run TestClosureHoldsTheAnalysis ./profile -toolchains go1.24.0,go1.25.0,go1.26.0,go1.27.0
 	go run -tags seccomp ./test/proof -static -runs 1 -o docs/workloads-static.md
 
 mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root; MODULE=... for some; goes on after a stop)

@@ -297,35 +297,33 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 			add[t] = append(add[t], r)
 		}
 	}
-	goABIs := map[specs.Arch][]Program{}
+	inits, unanalyzed := map[specs.Arch][]Program{}, map[specs.Arch][]Program{}
 	for _, r := range recordings {
 		if isGoRuntime(r.Runtime) {
 			for _, abi := range r.abis(PhaseRuntime) {
-				goABIs[abi] = append(goABIs[abi], Program{Path: filepath.Base(r.Runtime.Name)})
+				inits[abi] = append(inits[abi], Program{Path: filepath.Base(r.Runtime.Name)})
 			}
 		}
-		if unanalyzed := r.Unanalyzed(); len(unanalyzed) > 0 {
-			for _, abi := range r.abis(PhaseWorkload, PhaseExec) {
-				goABIs[abi] = append(goABIs[abi], unanalyzed...)
-			}
+		for _, abi := range r.abis(PhaseWorkload, PhaseExec) {
+			unanalyzed[abi] = append(unanalyzed[abi], r.Unanalyzed()...)
 		}
 	}
 	for t, r := range floors { // whose runtime has a closure too, if it is written in Go
 		if strings.Contains(", "+r.Caller, ", runc ") {
-			goABIs[t.abi] = append(goABIs[t.abi], Program{Path: "runc"})
+			inits[t.abi] = append(inits[t.abi], Program{Path: "runc"})
 		}
 	}
 	for _, abi := range abis {
-		programs := whoFor(goABIs[abi])
+		programs := map[who]string{goProgram: whoFor(slices.Concat(inits[abi], unanalyzed[abi])), goWorkload: whoFor(unanalyzed[abi])}
 		for _, row := range closure {
 			old := row.name == "mmap" && abi == specs.ArchX86 // Go makes mmap2 there: a condition on mmap is kept for other ABIs
-			if _, has := Number(abi, row.name); !has || old {
+			if _, has := Number(abi, row.name); !has || old || len(onlyOn[row.name]) > 0 && !slices.Contains(onlyOn[row.name], abi) {
 				continue
 			}
 			if row.who == anyProgram {
 				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text})
-			} else if programs != "" {
-				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text, Caller: programs})
+			} else if programs[row.who] != "" {
+				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text, Caller: programs[row.who]})
 			}
 		}
 	}

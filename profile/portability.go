@@ -242,9 +242,9 @@ func whoseCode(recordings []*Recording, phases []Phase) map[target]code {
 		mayBeGo := len(r.Unanalyzed()) > 0 || len(r.statics()) > 0 || isGoRuntime(r.Runtime)
 		for _, row := range closure {
 			by := workload
-			if row.who == goProgram {
+			if row.who != anyProgram {
 				by = 0
-				if mayBeGo {
+				if row.who == goProgram && mayBeGo || len(r.Unanalyzed()) > 0 {
 					by = goCode
 				}
 			}

@@ -175,8 +175,8 @@ func TestBuildFormats(t *testing.T) {
 	rec := recorded(t, dir)
 	for _, c := range []struct{ args, file, want string }{
 		{"--format oci -o o.json", "o.json", `"SCMP_ARCH_X86_64"`},
-		{"--format docker -o d.json", "d.json", `"comment": "made by the workload"`},
-		{"--format podman -o p.json", "p.json", `"comment": "made by the workload"`},
+		{"--format docker -o d.json", "d.json", `"comment": "made by the workload; can come`},
+		{"--format podman -o p.json", "p.json", `"comment": "made by the workload; can come`},
 		{"--format spo", "seccompprofile.yaml", "name: example-com-some-pkg\n"},
 		{"--format spo --name mine -o s.yaml", "s.yaml", "name: mine\n"},
 		{"--format pod", "pod.yaml", "localhostProfile: example-com-some-pkg.json"},

@@ -65,7 +65,7 @@ func (arm64) adr(w uint32, pc uint64) (addr uint64, ok bool) {
 	return pc&^0xfff + uint64(off)<<12, true
 }
 
-func (m arm64) refs(p *program, s *section, lo, hi uint64, want func(uint64) bool, ref func(pc, addr uint64, taken bool)) {
+func (m arm64) refs(_ *program, s *section, lo, hi uint64, want func(uint64) bool, ref func(pc, addr uint64, taken bool)) {
 	for i := 0; i+4 <= len(s.data); i += 4 {
 		w, pc := binary.LittleEndian.Uint32(s.data[i:]), s.addr+uint64(i)
 		base, ok := m.adr(w, pc)

@@ -5,11 +5,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A Category tells when the runtime makes a system call of its closure.
 type Category string
 
+// The categories.
 const (
 	Preemption Category = "preemption" // signals that stop a goroutine or reach all threads
 	Scheduler  Category = "scheduler"  // threads that wait for work or for locks
@@ -63,84 +65,97 @@ type why struct {
 }
 
 // runtimeFuncs tells why the runtime's functions make system calls. It goes by function, not by call, so that it
-// holds for every machine and follows what the linker left in the binary.
-var runtimeFuncs = map[string]why{
-	"runtime.tgkill": {Preemption, "the runtime signals a thread to preempt a goroutine that runs for too long"},
-	"runtime.getpid": {Preemption, "signalling a thread takes the process id"},
+// holds for every machine and follows what the linker left in the binary. It is made when first asked for, so that
+// programs that link this package start no slower.
+var runtimeFuncs = sync.OnceValue(func() map[string]why {
+	return map[string]why{
+		"runtime.tgkill": {Preemption, "the runtime signals a thread to preempt a goroutine that runs for too long"},
+		"runtime.getpid": {Preemption, "signalling a thread takes the process id"},
 
-	"runtime.osyield":      {Scheduler, "a thread that finds a lock taken yields the processor"},
-	"runtime.usleep":       {Scheduler, "the monitor thread and spinning threads sleep for a moment"},
-	"runtime.futex":        {Scheduler, "threads wait for work and for locks"},
-	"runtime.futex_time32": {Scheduler, "threads wait for work and for locks (older kernels)"},
-	"runtime.futex_time64": {Scheduler, "threads wait for work and for locks"},
+		"runtime.osyield":      {Scheduler, "a thread that finds a lock taken yields the processor"},
+		"runtime.usleep":       {Scheduler, "the monitor thread and spinning threads sleep for a moment"},
+		"runtime.futex":        {Scheduler, "threads wait for work and for locks"},
+		"runtime.futex_time32": {Scheduler, "threads wait for work and for locks (older kernels)"},
+		"runtime.futex_time64": {Scheduler, "threads wait for work and for locks"},
 
-	"runtime.sysMmap":    {Memory, "the heap grows"},
-	"runtime.mmap":       {Memory, "the heap grows"},
-	"runtime.sysMunmap":  {Memory, "the runtime gives back what it mapped unaligned"},
-	"runtime.munmap":     {Memory, "the runtime gives back what it mapped unaligned"},
-	"runtime.madvise":    {Memory, "the scavenger gives unused memory back to the kernel"},
-	"runtime.setVMAName": {Memory, "the runtime names its mappings"},
+		"runtime.sysMmap":    {Memory, "the heap grows"},
+		"runtime.mmap":       {Memory, "the heap grows"},
+		"runtime.sysMunmap":  {Memory, "the runtime gives back what it mapped unaligned"},
+		"runtime.munmap":     {Memory, "the runtime gives back what it mapped unaligned"},
+		"runtime.madvise":    {Memory, "the scavenger gives unused memory back to the kernel"},
+		"runtime.setVMAName": {Memory, "the runtime names its mappings"},
 
-	"internal/runtime/syscall/linux.EpollWait": {Netpoll, "the scheduler looks for files, sockets and timers that are ready"},
-	"runtime.netpollinit":                      {Netpoll, "the first timer or file that can be waited for sets up the poller"},
-	"runtime.netpollopen":                      {Netpoll, "a file is added to the poller"},
-	"runtime.netpollclose":                     {Netpoll, "a file is taken from the poller"},
-	"runtime.pipe2":                            {Netpoll, "the poller sets up a pipe to be woken by (before go1.22)"},
-	"runtime.read":                             {Netpoll, "the thread that waits in the poller takes note that it was woken"},
-	"runtime.write1":                           {Netpoll, "a thread wakes the one that waits in the poller, or prints a message"},
+		"internal/runtime/syscall/linux.EpollWait": {Netpoll, "the scheduler looks for files, sockets and timers that are ready"},
+		// Where nothing is inlined, the calls of netpollinit, netpollopen and netpollclose are in these.
+		"internal/runtime/syscall/linux.EpollCreate1": {Netpoll, "the first timer or file that can be waited for sets up the poller"},
+		"internal/runtime/syscall/linux.Eventfd":      {Netpoll, "the first timer or file that can be waited for sets up the poller"},
+		"internal/runtime/syscall/linux.EpollCtl":     {Netpoll, "a file is added to the poller or taken from it"},
+		"runtime.netpollinit":                         {Netpoll, "the first timer or file that can be waited for sets up the poller"},
+		"runtime.netpollopen":                         {Netpoll, "a file is added to the poller"},
+		"runtime.netpollclose":                        {Netpoll, "a file is taken from the poller"},
+		"runtime.pipe2":                               {Netpoll, "the poller sets up a pipe to be woken by (before go1.23)"},
+		"runtime.read":                                {Netpoll, "the thread that waits in the poller takes note that it was woken"},
+		"runtime.write1":                              {Netpoll, "a thread wakes the one that waits in the poller, or prints a message"},
 
-	"runtime.clone":      {Threads, "the scheduler starts a thread"},
-	"runtime.gettid":     {Threads, "a new thread notes its id"},
-	"runtime.exitThread": {Threads, "a thread ends, as one does that was locked to a goroutine"},
-	"exit1":              {Threads, "a thread ends, as one does that was locked to a goroutine"},
+		"runtime.clone":      {Threads, "the scheduler starts a thread"},
+		"runtime.gettid":     {Threads, "a new thread notes its id"},
+		"runtime.exitThread": {Threads, "a thread ends, as one does that was locked to a goroutine"},
+		"exit1":              {Threads, "a thread ends, as one does that was locked to a goroutine"},
 
-	"runtime.sigaltstack":          {Signals, "each thread sets up a stack for signals"},
-	"runtime.rtsigprocmask":        {Signals, "signals are blocked while threads start"},
-	"runtime.rt_sigaction":         {Signals, "the runtime installs its signal handlers"},
-	"runtime.sigreturn__sigaction": {Signals, "a signal handler returns, as after each preemption"},
+		"runtime.sigaltstack":          {Signals, "each thread sets up a stack for signals"},
+		"runtime.rtsigprocmask":        {Signals, "signals are blocked while threads start"},
+		"runtime.rt_sigaction":         {Signals, "the runtime installs its signal handlers"},
+		"runtime.sigreturn__sigaction": {Signals, "a signal handler returns, as after each preemption"},
 
-	"runtime.nanotime1": {VDSO, "reading the clock is a real call wherever the vDSO cannot do it"},
-	"runtime.walltime":  {VDSO, "reading the clock is a real call wherever the vDSO cannot do it"},
-	"time.now":          {VDSO, "reading the clock is a real call wherever the vDSO cannot do it"},
+		"runtime.nanotime1": {VDSO, "reading the clock is a real call wherever the vDSO cannot do it"},
+		"runtime.walltime":  {VDSO, "reading the clock is a real call wherever the vDSO cannot do it"},
+		"time.now":          {VDSO, "reading the clock is a real call wherever the vDSO cannot do it"},
 
-	"internal/runtime/syscall/linux.Pread":        {CPULimit, "the runtime reads the CPU limit of its cgroup again and again"},
-	"internal/runtime/syscall/linux.Open":         {Start, "the runtime looks for the CPU limit of its cgroup"},
-	"internal/runtime/syscall/linux.Read":         {Start, "the runtime looks for the CPU limit of its cgroup"},
-	"internal/runtime/syscall/linux.Close":        {Start, "the runtime looks for the CPU limit of its cgroup"},
-	"internal/runtime/cgroup.CPU.Close":           {Start, "the runtime looks for the CPU limit of its cgroup"},
-	"internal/runtime/cgroup.FindCPUCgroup":       {Start, "the runtime looks for the CPU limit of its cgroup"},
-	"internal/runtime/cgroup.FindCPUMountPoint":   {Start, "the runtime looks for the CPU limit of its cgroup"},
-	"internal/runtime/cgroup.FindCPURelativePath": {Start, "the runtime looks for the CPU limit of its cgroup"},
-	"runtime.open":              {Start, "the runtime reads the size of huge pages"},
-	"runtime.closefd":           {Start, "the runtime reads the size of huge pages"},
-	"runtime.fcntl":             {Start, "the runtime checks that standard input, output and error are open"},
-	"runtime.sched_getaffinity": {Start, "the runtime counts the processors"},
-	"runtime.settls":            {Start, "the first thread gets its thread-local storage"},
-	"runtime.setldt":            {Start, "the first thread gets its thread-local storage"},
-	"runtime.getKernelVersion":  {Start, "the runtime chooses between 32-bit and 64-bit time by the kernel's version"},
-	"runtime.sbrk0":             {Start, "the runtime keeps clear of the C heap"},
+		"internal/runtime/syscall/linux.Pread":        {CPULimit, "the runtime reads the CPU limit of its cgroup again and again"},
+		"internal/runtime/syscall/linux.Open":         {Start, "the runtime looks for the CPU limit of its cgroup"},
+		"internal/runtime/syscall/linux.Read":         {Start, "the runtime looks for the CPU limit of its cgroup"},
+		"internal/runtime/syscall/linux.Close":        {Start, "the runtime looks for the CPU limit of its cgroup"},
+		"internal/runtime/cgroup.CPU.Close":           {Start, "the runtime looks for the CPU limit of its cgroup"},
+		"internal/runtime/cgroup.FindCPUCgroup":       {Start, "the runtime looks for the CPU limit of its cgroup"},
+		"internal/runtime/cgroup.FindCPUMountPoint":   {Start, "the runtime looks for the CPU limit of its cgroup"},
+		"internal/runtime/cgroup.FindCPURelativePath": {Start, "the runtime looks for the CPU limit of its cgroup"},
+		"runtime.open":                         {Start, "the runtime reads the size of huge pages"},
+		"runtime.closefd":                      {Start, "the runtime reads the size of huge pages"},
+		"runtime.fcntl":                        {Start, "the runtime checks that standard input, output and error are open"},
+		"runtime.sched_getaffinity":            {Start, "the runtime counts the processors"},
+		"runtime.settls":                       {Start, "the first thread gets its thread-local storage"},
+		"runtime.setldt":                       {Start, "the first thread gets its thread-local storage"},
+		"internal/runtime/syscall/linux.Uname": {Start, "the runtime chooses between 32-bit and 64-bit time by the kernel's version"},
+		"runtime.getKernelVersion":             {Start, "the runtime chooses between 32-bit and 64-bit time by the kernel's version"},
+		"runtime.sbrk0":                        {Start, "the runtime keeps clear of the C heap"},
 
-	"runtime.exit": {Exit, "the process ends"},
+		"runtime.exit": {Exit, "the process ends"},
 
-	"runtime.setitimer":       {Profiling, "the CPU profiler sets its timer"},
-	"runtime.timer_create":    {Profiling, "the CPU profiler sets a timer for each thread"},
-	"runtime.timer_settime":   {Profiling, "the CPU profiler sets a timer for each thread"},
-	"runtime.timer_settime32": {Profiling, "the CPU profiler sets a timer for each thread"},
-	"runtime.timer_settime64": {Profiling, "the CPU profiler sets a timer for each thread"},
-	"runtime.timer_delete":    {Profiling, "the CPU profiler removes its timers"},
+		"runtime.setitimer":       {Profiling, "the CPU profiler sets its timer"},
+		"runtime.timer_create":    {Profiling, "the CPU profiler sets a timer for each thread"},
+		"runtime.timer_settime":   {Profiling, "the CPU profiler sets a timer for each thread"},
+		"runtime.timer_settime32": {Profiling, "the CPU profiler sets a timer for each thread"},
+		"runtime.timer_settime64": {Profiling, "the CPU profiler sets a timer for each thread"},
+		"runtime.timer_delete":    {Profiling, "the CPU profiler removes its timers"},
 
-	"runtime.raise":     {Crash, "the process kills itself after a fatal error or an unhandled signal"},
-	"runtime.raiseproc": {Crash, "the process kills itself after a fatal error, with GOTRACEBACK=crash"},
+		"runtime.raise":     {Crash, "the process kills itself after a fatal error or an unhandled signal"},
+		"runtime.raiseproc": {Crash, "the process kills itself after a fatal error, with GOTRACEBACK=crash"},
 
-	"runtime.mincore":    {Debug, "the size of a page is tried out where the kernel passes no auxiliary vector"},
-	"runtime.sysFaultOS": {Debug, "memory is made to fault, by GODEBUG=efence=1 or user arenas"},
+		"runtime.mincore":    {Debug, "the size of a page is tried out where the kernel passes no auxiliary vector"},
+		"runtime.mprotect":   {Debug, "memory is made to fault, by GODEBUG=efence=1 or user arenas"},
+		"runtime.sysFaultOS": {Debug, "memory is made to fault, by GODEBUG=efence=1 or user arenas"},
+	}
+})
+
+// newName gives a function the package that it has since go1.26.
+func newName(fn string) string {
+	for _, old := range [...]string{"runtime/internal/syscall.", "internal/runtime/syscall."} {
+		if rest, ok := strings.CutPrefix(fn, old); ok {
+			return "internal/runtime/syscall/linux." + rest
+		}
+	}
+	return fn
 }
-
-// oldNames gives functions the package that they have since go1.26.
-var oldNames = strings.NewReplacer(
-	"runtime/internal/syscall.", "internal/runtime/syscall/linux.",
-	"internal/runtime/syscall.", "internal/runtime/syscall/linux.",
-)
 
 // implied lists calls that no instruction of the binary makes, but the kernel's own code does when a function is used.
 var implied = []struct {
@@ -192,7 +207,7 @@ func Closure(r *Reach) []ClosureEntry {
 	for _, c := range r.Calls {
 		for _, fn := range c.RuntimeFuncs {
 			have[fn] = true
-			w, ok := runtimeFuncs[oldNames.Replace(fn)]
+			w, ok := runtimeFuncs()[newName(fn)]
 			if !ok {
 				w = why{Other, "a function of the runtime makes it for a reason that is not known"}
 			}

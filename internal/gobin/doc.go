@@ -22,9 +22,10 @@
 //     compilers do things that Go's does not; expect unresolved places in statically linked libraries.
 //   - The vDSO and restart_syscall, which are the kernel's code and run in the name of the process. [Closure] adds them.
 //   - Code made at run time, plugins, and system calls made by another instruction than the machine's usual ones.
-//   - In a stripped binary, a number in a field of a package variable that is written through a pointer to the whole.
-//     Otherwise a number in a package variable is its initial value or anything that is stored to it directly, and
-//     a variable whose address is taken is reported.
+//
+// A number in a package variable is its initial value or anything that is stored to it directly. A variable of which
+// any part has its address taken is reported, and one whose bounds no symbol tells is reported always, but for those that
+// the standard library and golang.org/x/sys/unix keep the number of fcntl in.
 //
 // Names are those of the functions in the machine code: a function that was inlined appears under the name of the
 // one it was inlined into. The order of everything is fixed: the same binary always gives the same result.

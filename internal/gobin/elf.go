@@ -202,14 +202,14 @@ func (p *program) read(addr uint64, size int64) (v int64, mutable, ok bool) {
 	return 0, false, false
 }
 
-// variable gives the start of the variable that addr is in, or addr if there is no symbol table.
-func (p *program) variable(addr uint64) uint64 {
+// variable gives the bounds of the variable that addr is in; ok is false if no symbol tells them.
+func (p *program) variable(addr uint64) (start, end uint64, ok bool) {
 	for _, s := range p.syms {
 		if elf.ST_TYPE(s.Info) == elf.STT_OBJECT && s.Value <= addr && addr-s.Value < s.Size {
-			return s.Value
+			return s.Value, s.Value + s.Size, true
 		}
 	}
-	return addr
+	return 0, 0, false
 }
 
 // find gives the function that contains addr, or nil.

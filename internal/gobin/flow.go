@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // An isa is an instruction set: it finds what matters in machine code and turns functions into [inst]s.
@@ -106,6 +107,8 @@ type cell struct {
 	abis    map[string]bool
 	readers map[uint64]*fn // by pc
 	bad     string         // why not all that it can hold is known
+
+	unbounded bool // the variable that it is a part of is not known
 }
 
 // spoil notes a reason why not all is known; of several, the choice does not depend on their order.
@@ -163,17 +166,33 @@ func (a *flow) callersOf(f *fn) (pcs []uint64) {
 	return pcs
 }
 
-// newCell looks for what writes the variable at addr, and for what takes its address.
+// newCell looks for what writes the variable at addr, and for what takes the address of it or of a part of it.
 func (a *flow) newCell(addr uint64, c *cell) {
-	start := a.variable(addr)
-	a.users(start, addr, func(x uint64) bool { return x == addr || x == start }, func(pc, at uint64, taken bool) {
+	start, end, ok := a.variable(addr)
+	if !ok {
+		// Any address before may be that of an array or structure that addr is a part of.
+		start, end, c.unbounded = addr, addr+uint64(a.ptr), true
+	}
+	a.users(start, end-1, func(x uint64) bool { return x >= start && x < end }, func(pc, at uint64, taken bool) {
 		switch f := a.find(pc); {
 		case taken || f == nil && at == addr:
 			c.spoil(fmt.Sprintf("has its address taken by %s", cmp.Or(a.nameAt(pc), "data")))
-		case at == addr:
+		case f != nil && at < addr+uint64(a.ptr):
 			a.enqueue(f)
 		}
 	})
+}
+
+// constantCell reports whether the code of a function in the standard library or golang.org/x/sys is known to read a
+// number only from variables of its own whose address nothing takes: fcntl64Syscall, FcntlSyscall. Binaries with
+// symbols show that it is so; without symbols it cannot be seen.
+func constantCell(fn string) bool {
+	for _, p := range [...]string{"syscall.", "internal/syscall/unix.", "internal/poll.", "os.", "net.", "golang.org/x/sys/unix."} {
+		if strings.HasPrefix(fn, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // record notes that v becomes a system call number at pc of f.

@@ -265,8 +265,12 @@ func (a *flow) collectUnresolved(r *Reach) {
 	}
 	for addr, c := range a.cells {
 		for pc, f := range c.readers {
-			if c.bad != "" {
-				r.unresolved(f, pc, fmt.Sprintf("the variable at %#x that holds the number %s", addr, c.bad))
+			why := c.bad
+			if why == "" && c.unbounded && !constantCell(f.name) {
+				why = "may be a part of one that is written through a pointer: no symbol tells its bounds"
+			}
+			if why != "" {
+				r.unresolved(f, pc, fmt.Sprintf("the variable at %#x that holds the number %s", addr, why))
 			}
 		}
 	}
@@ -401,7 +405,7 @@ func (p *program) taken(sinks map[uint64]*fn) (sites []Site) {
 	})
 	if len(doubtful) > 0 { // a function value is used through the address of the word
 		lo, hi, want := bounds(doubtful)
-		p.users(lo, hi, want, func(pc, at uint64, _ bool) { add(doubtful[at], at, "data holds its address") })
+		p.users(lo, hi, want, func(_, at uint64, _ bool) { add(doubtful[at], at, "data holds its address") })
 	}
 	methods := map[uint64]*fn{} // by what the tables of methods hold
 	for at, f := range sinks {

@@ -4,6 +4,8 @@ package main
 
 import (
 	"os"
+	"reflect"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -215,6 +217,51 @@ func changePair(p *pair) { p.nr = uintptr(len(os.Args)) }
 //go:noinline
 func variableInStruct() { changePair(&inStruct); syscall.Syscall(inStruct.nr, 0, 0, 0) }
 
+var array [4]uintptr
+
+//go:noinline
+func setElement() { array[len(os.Args)&3] = 1055 }
+
+//go:noinline
+func variableInArray() { setElement(); syscall.Syscall(array[1], 0, 0, 0) }
+
+//go:noinline
+func viaChannel() {
+	c := make(chan uintptr, 1)
+	c <- 1056
+	syscall.Syscall(<-c, 0, 0, 0)
+}
+
+//go:noinline
+func viaMap() {
+	syscall.Syscall(map[int]uintptr{1: 1057, 2: 1058}[len(os.Args)], 0, 0, 0)
+}
+
+var anything any = uintptr(1059)
+
+//go:noinline
+func viaInterface() {
+	if nr, ok := anything.(uintptr); ok {
+		syscall.Syscall(nr, 0, 0, 0)
+	}
+}
+
+var counter atomic.Uintptr
+
+//go:noinline
+func viaAtomic() {
+	counter.Store(1060)
+	syscall.Syscall(counter.Add(1), 0, 0, 0)
+}
+
+//go:noinline
+func viaReflection() {
+	syscall.Syscall(uintptr(reflect.ValueOf(anything).Uint()), 0, 0, 0)
+}
+
+//go:noinline
+func viaString() { syscall.Syscall(1000+uintptr(os.Args[0][0]), 0, 0, 0) }
+
 //go:noinline
 func use(int) {}
 
@@ -257,4 +304,11 @@ func main() {
 	variableAssigned()
 	variablePointed()
 	variableInStruct()
+	variableInArray()
+	viaChannel()
+	viaMap()
+	viaInterface()
+	viaAtomic()
+	viaReflection()
+	viaString()
 }
