@@ -250,6 +250,9 @@ func candidates(index uint, rules []Rule, width uint64) ([]uint64, bool) {
 			if a.Index != index {
 				continue
 			}
+			if a.Op == specs.OpMaskedEqual && a.Value&width == width {
+				a.Op, a.Value = specs.OpEqualTo, a.ValueTwo // all that counts is compared
+			}
 			conditions = append(conditions, a)
 			switch a.Op {
 			case specs.OpMaskedEqual:

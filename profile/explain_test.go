@@ -173,3 +173,24 @@ func TestMeaningOfErrnosAndActions(t *testing.T) {
 		}
 	}
 }
+
+// TestSocketIsNotWider: conditions on whole arguments are compared with Docker's orders, and not taken for wider.
+func TestSocketIsNotWider(t *testing.T) {
+	full := func(index uint, value uint64) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: index, Value: whole, ValueTwo: value, Op: specs.OpMaskedEqual}
+	}
+	docker := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{x64}, Syscalls: []specs.LinuxSyscall{
+		{Names: []string{"socket"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Value: 38, Op: specs.OpLessThan}}},
+		{Names: []string{"socket"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Value: 39, Op: specs.OpEqualTo}}},
+	}}
+	for domain, want := range map[uint64]bool{2: false, 10: false, 39: false, 38: true, 40: true} {
+		p := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{x64}, Syscalls: []specs.LinuxSyscall{
+			{Names: []string{"socket"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{
+				full(0, domain), {Index: 1, Value: noSock, ValueTwo: 1, Op: specs.OpMaskedEqual}, full(2, 0),
+			}},
+		}}
+		if c := Compare(p, docker); (len(c.Wider) > 0) != want {
+			t.Errorf("domain %d: wider: %+v", domain, c.Wider)
+		}
+	}
+}
