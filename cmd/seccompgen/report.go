@@ -10,10 +10,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	"github.com/seccompgen/seccompgen/internal/docker"
 	"github.com/seccompgen/seccompgen/internal/report"
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
@@ -98,15 +98,10 @@ func (r *reports) write(outcome *verify.Report, spec *specs.Spec) error {
 		return nil
 	}
 	r.input.Report = outcome
-	process := *spec.Process
-	if process.Capabilities == nil { // which GetDefaultProfile does not expect
-		process.Capabilities = &specs.LinuxCapabilities{}
+	var err error
+	if r.input.Docker, err = docker.For(spec); err != nil {
+		return err
 	}
-	docker, err := seccomp.GetDefaultProfile(&specs.Spec{Process: &process})
-	if err != nil {
-		return fmt.Errorf("resolve Docker's default profile: %w", err)
-	}
-	r.input.Docker = docker
 	d := report.New(r.input)
 	for _, path := range r.paths {
 		if err := writeOutput(r.stdout, path, func(to io.Writer) error { return d.Write(path, to) }); err != nil {

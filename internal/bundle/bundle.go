@@ -18,6 +18,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/seccompgen/seccompgen/internal/docker"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -131,12 +132,6 @@ func Open(dir string, o Options) (*Bundle, error) {
 	return b, nil
 }
 
-// dockerCapabilities is what Docker, Podman and containerd give a container by default.
-var dockerCapabilities = []string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-	"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-}
-
 // fromHost makes a container whose root is the host's, or o.Rootfs.
 func fromHost(args []string, dir string, o Options) (*Bundle, error) {
 	b := &Bundle{Host: o.Rootfs == "", Spec: &specs.Spec{
@@ -148,7 +143,7 @@ func fromHost(args []string, dir string, o Options) (*Bundle, error) {
 			Cwd:  dir,
 			Env:  append(os.Environ(), "PWD="+dir),
 			Capabilities: &specs.LinuxCapabilities{
-				Bounding: dockerCapabilities, Effective: dockerCapabilities, Permitted: dockerCapabilities,
+				Bounding: docker.Capabilities, Effective: docker.Capabilities, Permitted: docker.Capabilities,
 			},
 		},
 		Mounts: []specs.Mount{

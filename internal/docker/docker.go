@@ -10,7 +10,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Capabilities are those that Docker gives to containers by default (moby, daemon/pkg/oci/caps/defaults.go).
+// Capabilities are those that Docker, and Podman and containerd too, give to containers by default (moby,
+// daemon/pkg/oci/caps/defaults.go).
 var Capabilities = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP",
 	"CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
@@ -19,6 +20,19 @@ var Capabilities = []string{
 // Spec has these capabilities.
 func Spec() *specs.Spec {
 	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: Capabilities}}}
+}
+
+// For returns Docker's default profile for a container on this host.
+func For(spec *specs.Spec) (*specs.LinuxSeccomp, error) {
+	process := *spec.Process
+	if process.Capabilities == nil { // which GetDefaultProfile does not expect
+		process.Capabilities = &specs.LinuxCapabilities{}
+	}
+	p, err := seccomp.GetDefaultProfile(&specs.Spec{Process: &process})
+	if err != nil {
+		return nil, fmt.Errorf("resolve Docker's default profile: %w", err)
+	}
+	return p, nil
 }
 
 // arches are Docker's names of the architectures to which its rules are limited.

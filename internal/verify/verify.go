@@ -15,11 +15,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
 	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/docker"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -193,8 +193,8 @@ func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 func newReport(p *specs.LinuxSeccomp, b *bundle.Bundle) *Report {
 	r := &Report{Version: ReportVersion, Denials: []Denial{}, Tests: []Test{}, Runs: []Run{}}
 	r.Profile.Allowed = len(profile.Allowed(p))
-	if docker, err := dockerDefault(b.Spec); err == nil { // no reason not to verify
-		r.Profile.DockerDefault = len(onABIs(profile.Allowed(docker), p.Architectures))
+	if theirs, err := docker.For(b.Spec); err == nil { // no reason not to verify
+		r.Profile.DockerDefault = len(onABIs(profile.Allowed(theirs), p.Architectures))
 	}
 	return r
 }
@@ -259,15 +259,6 @@ func inOrder[T any](ctx context.Context, n, width int, do func(context.Context, 
 		}
 	}
 	return nil
-}
-
-// dockerDefault is Docker's default profile for the container's capabilities on this kernel.
-func dockerDefault(spec *specs.Spec) (*specs.LinuxSeccomp, error) {
-	process := *spec.Process
-	if process.Capabilities == nil { // which GetDefaultProfile does not expect
-		process.Capabilities = &specs.LinuxCapabilities{}
-	}
-	return seccomp.GetDefaultProfile(&specs.Spec{Process: &process})
 }
 
 // onABIs returns the names that at least one of the ABIs has: Docker's profile is for all architectures at once.
