@@ -74,12 +74,10 @@ func newContainerd(t testing.TB, config, bin, rootfs string) *containerd {
 			t.Error(err)
 		}
 	})
-	args := []string{"install", "containerd"}
-	if bin != "" { // version 2 finds the plugin where its configuration says
-		args = append(args, "--root", dir)
+	if bin != "" { // version 2 takes the plugin, and needs no handler
 		c.handler = ""
 	}
-	if r := run(t, toolPath, args...); r.exit != 0 {
+	if r := run(t, toolPath, "install", "containerd"); r.exit != 0 {
 		t.Fatal(r)
 	}
 	t.Cleanup(func() {

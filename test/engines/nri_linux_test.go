@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/test/lab"
 )
@@ -29,8 +31,6 @@ disabled_plugins = ["io.containerd.tracing.processor.v1.otlp"]
     conf_dir = "DIR/cni"
 [plugins.'io.containerd.nri.v1.nri']
   socket_path = "DIR/nri.sock"
-  plugin_path = "DIR/opt/nri/plugins"
-  plugin_config_path = "DIR/nri"
 [plugins.'io.containerd.internal.v1.opt']
   path = "DIR/opt2"
 `
@@ -50,6 +50,15 @@ func TestNRI(t *testing.T) {
 	}
 	rootfs := rootFS(t)
 	goTest(t, "strings", filepath.Join(rootfs, "bin/tests"))
+	// /opt is this world's own from here on, as /etc is: the plugin and its configuration lie where containerd looks by default.
+	if err := unix.Mount("none", "/opt", "tmpfs", 0, ""); err != nil {
+		t.Fatalf("mount over /opt: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount("/opt", 0); err != nil {
+			t.Error(err)
+		}
+	})
 	c := newContainerd(t, config24, bin, rootfs)
 	clearRecordings(t)
 	testPods(t, c)
@@ -63,10 +72,9 @@ func TestNRI(t *testing.T) {
 	c.stop()
 	profiles := filepath.Join(c.dir, "profiles")
 	for path, text := range map[string]string{
-		"nri/10-seccompgen.conf": `{"filters": true, "profiles": "` + profiles + `"}`,
-		"profiles/thin.json":     `{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`,
+		"/etc/nri/conf.d/10-seccompgen.conf": `{"filters": true, "profiles": "` + profiles + `"}`,
+		filepath.Join(profiles, "thin.json"): `{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`,
 	} {
-		path = filepath.Join(c.dir, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
