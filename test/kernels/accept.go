@@ -61,12 +61,15 @@ func (o options) accept(ctx context.Context, names []string) (status int, err er
 		fmt.Printf("%s: exit %d after %.0f s\n", k.name, exit, time.Since(began).Seconds())
 		status = max(status, exit)
 		table.WriteString(row(k, said.String(), exit))
+		if o.out == "" {
+			continue
+		}
+		end := fmt.Sprintf("\nWritten on %s, commit %s.\n", time.Now().UTC().Format("2006-01-02"), commit)
+		if err := renameio.WriteFile(o.out, append(bytes.Clone(table.Bytes()), end...), 0o644); err != nil {
+			return 1, err
+		}
 	}
-	if o.out == "" {
-		return status, nil
-	}
-	fmt.Fprintf(&table, "\nWritten on %s, commit %s.\n", time.Now().UTC().Format("2006-01-02"), commit)
-	return status, renameio.WriteFile(o.out, table.Bytes(), 0o644)
+	return status, nil
 }
 
 // row makes a row of the table from what a guest said.
