@@ -297,7 +297,7 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 			add[t] = append(add[t], r)
 		}
 	}
-	inits, unanalyzed := map[specs.Arch][]Program{}, map[specs.Arch][]Program{}
+	inits, unanalyzed, threads := map[specs.Arch][]Program{}, map[specs.Arch][]Program{}, map[specs.Arch][]Program{}
 	for _, r := range recordings {
 		if isGoRuntime(r.Runtime) {
 			for _, abi := range r.abis(PhaseRuntime) {
@@ -307,6 +307,11 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 		for _, abi := range r.abis(PhaseWorkload, PhaseExec) {
 			unanalyzed[abi] = append(unanalyzed[abi], r.Unanalyzed()...)
 		}
+		for _, s := range r.Syscalls {
+			if name := Name(s.ABI, s.Nr); (name == "clone" || name == clone3) && s.Phase != PhaseRuntime && s.Denied == nil && !onlyGo(r) {
+				threads[s.ABI] = append(threads[s.ABI], Program{Path: "what started threads by " + name})
+			}
+		}
 	}
 	for t, r := range floors { // whose runtime has a closure too, if it is written in Go
 		if strings.Contains(", "+r.Caller, ", runc ") {
@@ -314,7 +319,7 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 		}
 	}
 	for _, abi := range abis {
-		programs := map[who]string{goProgram: whoFor(slices.Concat(inits[abi], unanalyzed[abi])), goWorkload: whoFor(unanalyzed[abi])}
+		programs := map[who]string{threaded: whoFor(threads[abi]), goProgram: whoFor(slices.Concat(inits[abi], unanalyzed[abi])), goWorkload: whoFor(unanalyzed[abi])}
 		for _, row := range closure {
 			old := row.name == "mmap" && abi == specs.ArchX86 // Go makes mmap2 there: a condition on mmap is kept for other ABIs
 			if _, has := Number(abi, row.name); !has || old || len(onlyOn[row.name]) > 0 && !slices.Contains(onlyOn[row.name], abi) {

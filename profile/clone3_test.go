@@ -103,3 +103,33 @@ func TestAddClone(t *testing.T) {
 		}
 	}
 }
+
+// A recording of C threads that never waited for each other allows them to: which of two is late differs from run to run.
+func TestThreadsWait(t *testing.T) {
+	cRecording := func(calls ...Syscall) *Recording {
+		r := recording(t, "c", calls...)
+		r.Programs = []Program{{Path: "/c", SHA256: hash("c")}}
+		r.Runtime = Runtime{Name: "crun", Version: "1.8.1"}
+		return r
+	}
+	for _, made := range []string{"clone", "clone3"} {
+		p, _ := build(t, BuildOptions{}, cRecording(call(t, PhaseWorkload, x64, made)))
+		for _, name := range []string{"futex", "munmap"} {
+			if !slices.Contains(Allowed(p), name) {
+				t.Errorf("with %s: %s is not allowed", made, name)
+			}
+		}
+	}
+	for name, calls := range map[string][]Syscall{
+		"without threads": {call(t, PhaseWorkload, x64, "read")},
+		"of the runtime":  {call(t, PhaseRuntime, x64, "clone"), call(t, PhaseWorkload, x64, "read")},
+	} {
+		if p, _ := build(t, BuildOptions{}, cRecording(calls...)); slices.Contains(Allowed(p), "futex") {
+			t.Errorf("%s: futex is allowed", name)
+		}
+	}
+	r := cRecording(call(t, PhaseWorkload, x64, "clone"))
+	if p, _ := build(t, BuildOptions{Policy: PolicyExact}, r); slices.Contains(Allowed(p), "futex") {
+		t.Error("the policy exact allows what was not seen")
+	}
+}

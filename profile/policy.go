@@ -8,11 +8,12 @@ import (
 
 // This file is data: what the robust policy adds to what was seen, each row with its reason. Nothing else is added.
 
-// who says for whom a row of the closure is true. The order counts: what is true of one is true of those after it.
+// who says for whom a row of the closure is true.
 type who int
 
 const (
 	anyProgram who = iota // the kernel or every program's end
+	threaded              // what threads of C come to do by chance, in a workload that starts any
 	goProgram             // what comes at any moment in the Go runtime's own machine code, in the workload or in runc's init
 	goWorkload            // all that the Go runtime may do from its start on; for programs of the workload that were not analyzed
 )
@@ -22,7 +23,7 @@ const (
 // runs of the same tests differ, and with them no run was killed, against 28.6 % without. Those of goWorkload are what
 // the analysis of a Go program may find beyond them. Their moment is known, but whether a recording saw it is not: one
 // that an OCI hook made of a moment, or of a shell that starts the program late, did not.
-// Source: Go 1.22 to 1.27, packages runtime and internal/runtime/cgroup, for the functions named.
+// Source: Go 1.22 to 1.27, packages runtime and internal/runtime/cgroup, for the functions named; for threads of C glibc 2.42, nptl.
 var closure = []struct {
 	name string
 	who  who
@@ -33,6 +34,10 @@ var closure = []struct {
 	{"exit_group", anyProgram, "the process ends; without it the process spins for ever (moby/moby#40205)"},
 	{"restart_syscall", anyProgram, "the kernel itself makes it, to resume a sleep that a stop signal interrupted"},
 	{"rt_sigreturn", anyProgram, "a signal handler returns"},
+
+	{"futex", threaded, "a thread waits for another one only where that one is late (pthread_join, pthread_mutex_lock)"},
+	{"futex_time64", threaded, "a thread waits for another one only where that one is late, on 32-bit ABIs with a 64-bit time"},
+	{"munmap", threaded, "stacks of threads that ended are kept up to 40 MiB of them; the C library aborts if it may not drop more (__nptl_free_stacks)"},
 
 	{"clock_gettime", goProgram, "the vDSO makes it where the clock source cannot be read in user space (runtime.nanotime1, walltime)"},
 	{"clone", goProgram, "the scheduler starts a thread (runtime.newosproc)"},

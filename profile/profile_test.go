@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -624,9 +625,10 @@ func TestReadProfile(t *testing.T) {
 
 // A row of the policy that no ABI has a number for would do nothing.
 func TestPolicyNamesExist(t *testing.T) {
-	var allowed, refused []string
+	var refused []string
+	rows := map[who][]string{}
 	for _, row := range closure {
-		allowed = append(allowed, row.name)
+		rows[row.who] = append(rows[row.who], row.name)
 	}
 	for _, row := range enosys {
 		refused = append(refused, row.name)
@@ -634,12 +636,13 @@ func TestPolicyNamesExist(t *testing.T) {
 			t.Errorf("%s has no reason or no source", row.name)
 		}
 	}
-	for _, name := range slices.Concat(allowed, refused) {
+	all := append(slices.Collect(maps.Values(rows)), refused)
+	for _, name := range slices.Concat(all...) {
 		if !slices.ContainsFunc(ABIs(), func(abi specs.Arch) bool { _, ok := Number(abi, name); return ok }) {
 			t.Errorf("no ABI has %s", name)
 		}
 	}
-	for _, names := range [][]string{allowed, refused} {
+	for _, names := range all {
 		if n := len(slices.Compact(slices.Sorted(slices.Values(names)))); n != len(names) {
 			t.Errorf("%d of %d names of the policy stand twice", len(names)-n, len(names))
 		}
