@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"math/bits"
 	"os"
@@ -203,12 +204,19 @@ func (s *set) start(slot uint32, m meta) error {
 	if mnt, err := mountNS(m.Pid); err != nil || mnt != m.Mount && m.Mount != 0 {
 		return fmt.Errorf("process %d of container %q ended while it was armed: %w", m.Pid, m.ID, errors.Join(err, unix.ESRCH))
 	}
-	// Last of all, since the container waits for us and none of the above can have cost it anything.
-	var err error
-	if m.Misses, err = misses(); err != nil || len(m.Misses) == 0 {
-		return err
+	// Last of all, since the container waits for us and none of the above can have cost it anything. Nor can keeping it, which
+	// may cost others' programs a run: it is read again.
+	for range 10 {
+		now, err := misses()
+		if err != nil || maps.Equal(now, m.Misses) {
+			return err
+		}
+		m.Misses = now
+		if err := s.keep(slot, m); err != nil {
+			return err
+		}
 	}
-	return s.keep(slot, m)
+	return nil
 }
 
 // keep writes what user space keeps of a slot.
@@ -359,7 +367,8 @@ func (s *set) settle(slot uint32, m meta) (recorderSlot, error) {
 	}
 }
 
-// Watch returns a function that counts the calls of a container that look denied so far; none while it is not recorded. To
+// Watch returns a function that counts the calls of a container that look denied so far, but for clone3 with ENOSYS, after which
+// its callers go on; none while it is not recorded. To
 // ask it costs nothing: bpf(2) would keep programs of perf events from running where its caller is preempted.
 func Watch(id string) (denied func() uint64, err error) {
 	slots, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, "slots"), nil)

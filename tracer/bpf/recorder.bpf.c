@@ -79,6 +79,7 @@ enum member_state { STATE_JOINER = 1, STATE_ARMED, STATE_RECORDED };
 #define SIGKILL 9
 #define SIGSYS 31
 #define ENOSYS 38
+#define NR_CLONE3 435 /* of every ABI */
 
 enum outcome { OUTCOME_ERRNO, OUTCOME_TRAP, OUTCOME_KILL };
 
@@ -89,7 +90,7 @@ struct slot {
 	u32 execs; /* armed or joined processes that executed the workload or their program */
 	u64 alive; /* recorded tasks that have not exited */
 	u64 id; /* user space's, to find the slot by */
-	u64 denied; /* calls that look denied, but for those by tasks with filters of their own */
+	u64 denied; /* calls that look denied and harm, see denied: so that user space need not look at those that do not */
 	u64 dropped[DROPS];
 	u64 seen[PHASES * ABIS * NR_WORDS];
 	u64 done[PHASES * ABIS * NR_WORDS]; /* seen, and nothing more to learn: its arguments are not kept, or not any more */
@@ -691,9 +692,10 @@ static __noinline int denied(void *ctx, struct member *m, struct pt_regs *regs, 
 	struct slot *s = slot_of(m->slot, m->gen);
 
 	key.own = filters_of(t) > m->filters;
-	if (s && !key.own)
-		__sync_fetch_and_add(&s->denied, 1);
 	key.nr = abi == ABI_X32 ? nr & ~(u64)X32_BIT : nr;
+	/* Not of filters of its own; nor clone3 with ENOSYS, which is the answer that lets its callers fall back on clone. */
+	if (s && !key.own && !(key.nr == NR_CLONE3 && outcome == OUTCOME_ERRNO && err == ENOSYS))
+		__sync_fetch_and_add(&s->denied, 1);
 	seen = bpf_map_lookup_elem(&denials, &key);
 	if (!seen) {
 		note(ctx, t, &d.first);
