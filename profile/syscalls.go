@@ -2,6 +2,7 @@ package profile
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -125,4 +126,18 @@ func label(abi specs.Arch, nr uint32) string {
 		return name
 	}
 	return fmt.Sprintf("number %d", nr)
+}
+
+// NativeABIs returns the ABIs of this machine's processors, their own one first.
+func NativeABIs() []specs.Arch {
+	if runtime.GOARCH == "arm64" {
+		return []specs.Arch{specs.ArchAARCH64, specs.ArchARM}
+	}
+	return []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32}
+}
+
+// AllowAll returns the filter to record under: it allows everything on every ABI, and its installation is the boundary at which
+// recording begins.
+func AllowAll() *specs.LinuxSeccomp {
+	return &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: NativeABIs()}
 }

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/seccompgen/seccompgen/profile"
 )
@@ -38,6 +39,8 @@ type Options struct {
 	Init bool `json:"init,omitempty"`
 	// Refusals are those of the container's filter. Other denials are another filter's, or none; nil takes all for its own.
 	Refusals []profile.Refusal `json:"refusals,omitempty"`
+	// Awaited says that somebody waits for the recording: nobody else takes it for stale.
+	Awaited bool `json:"awaited,omitempty"`
 	// Output is where the hook writes the recording; kept for the user who collects it by hand.
 	Output string `json:"output,omitempty"`
 	// Hook is what the hook notes for whoever collects in its place.
@@ -62,12 +65,47 @@ type Status struct {
 	Pid      int
 	Mount    uint32 // inode number of its mount namespace; 0 if it is the host's
 	State    State
+	Armed    time.Time // when [Start] was called
+	Started  bool      // the workload, or a program that joined, was executed
 	Boundary profile.Boundary
 	Calls    int    // distinct (phase, ABI, number) so far
 	Alive    uint64 // recorded tasks that live
 	Denied   int    // distinct denials so far, also those by filters of the workload's own
 	Options  Options
 }
+
+// Stale reports whether a recording's container was made some time ago and has gone without having been started, so that nobody
+// may come to collect it: Podman calls no poststop hook for such a container. While one is left all tasks of the host pay for it.
+func (s Status) Stale(grace time.Duration) bool {
+	return s.State == Ended && !s.Started && !s.Options.Awaited && time.Since(s.Armed) >= grace
+}
+
+// Recorder is what records: [Host], or what stands for it.
+type Recorder interface {
+	Start(id string, pid int, o Options) error
+	Peek(id string) (*profile.Recording, error)
+	Collect(id string, keep func(*profile.Recording) error) error
+	Abort(id string) error
+	List() ([]Status, error)
+}
+
+// Host is the recorder of this host: the functions of this package.
+type Host struct{}
+
+// Start is [Start].
+func (Host) Start(id string, pid int, o Options) error { return Start(id, pid, o) }
+
+// Peek is [Peek].
+func (Host) Peek(id string) (*profile.Recording, error) { return Peek(id) }
+
+// Collect is [Collect].
+func (Host) Collect(id string, keep func(*profile.Recording) error) error { return Collect(id, keep) }
+
+// Abort is [Abort].
+func (Host) Abort(id string) error { return Abort(id) }
+
+// List is [List].
+func (Host) List() ([]Status, error) { return List() }
 
 func notRecording(id string) error {
 	return fmt.Errorf("container %q: %w", id, ErrNotRecording)

@@ -34,6 +34,7 @@ type meta struct {
 	Pid     int     `json:"pid"`
 	Gen     uint32  `json:"gen"`
 	Mount   uint32  `json:"mount,omitempty"` // inode of the mount namespace; 0 if it is the host's
+	Armed   int64   `json:"armed"`           // Unix time in seconds
 	Options Options `json:"options"`
 	// Misses are those of the programs before the recording began, see misses. Empty stands for none.
 	Misses map[string]uint64 `json:"misses,omitempty"`
@@ -41,7 +42,7 @@ type meta struct {
 	Last map[string]uint64 `json:"last,omitempty"`
 }
 
-// owns tells which keys belong to the recording in a slot.
+// owns returns which keys belong to the recording in a slot.
 func (m meta) owns(slot uint32) func(recorderCall) bool {
 	return func(key recorderCall) bool { return key.Slot == slot && key.Gen == m.Gen }
 }
@@ -139,7 +140,7 @@ func Start(id string, pid int, o Options) error {
 		if err := s.Slots.Lookup(slot, &old); err != nil {
 			return fmt.Errorf("read slot %d: %w", slot, err)
 		}
-		m := meta{ID: id, Pid: pid, Gen: max(old.Gen+1, 1), Mount: mnt, Options: o}
+		m := meta{ID: id, Pid: pid, Gen: max(old.Gen+1, 1), Mount: mnt, Armed: time.Now().Unix(), Options: o}
 		if err := s.start(slot, m); err != nil {
 			return errors.Join(err, s.release(slot, m, metas))
 		}
@@ -508,7 +509,10 @@ func List() ([]Status, error) {
 			if err != nil {
 				return err
 			}
-			st := Status{ID: m.ID, Pid: m.Pid, Mount: m.Mount, State: Ended, Boundary: boundaries[state.Boundary], Alive: state.Alive, Denied: len(denials), Options: m.Options}
+			st := Status{
+				ID: m.ID, Pid: m.Pid, Mount: m.Mount, State: Ended, Armed: time.Unix(m.Armed, 0), Started: state.Execs > 0, Boundary: boundaries[state.Boundary],
+				Alive: state.Alive, Denied: len(denials), Options: m.Options,
+			}
 			var arm recorderArm
 			if state.Alive > 0 {
 				st.State = Recording

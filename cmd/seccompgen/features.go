@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
@@ -33,7 +33,7 @@ func featuresCommand() *cli.Command {
 				if _, err := exec.LookPath(name); err != nil {
 					continue
 				}
-				if r, err := container.FindRuntime(name); err == nil {
+				if r, err := ociruntime.Find(name); err == nil {
 					runtimes = append(runtimes, r.Runtime)
 				}
 			}

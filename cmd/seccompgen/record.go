@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/seccompgen/seccompgen/internal/container"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -46,7 +45,7 @@ func record(c *cli.Context) (err error) {
 	if until && !c.IsSet("runs") {
 		w.runs = mostRuns
 	}
-	w.run.Seccomp, w.run.Programs = container.AllowAll(), true
+	w.run.Seccomp, w.run.Programs = profile.AllowAll(), true
 	var all *profile.Recording
 	saturated := false
 	for i := range w.runs {

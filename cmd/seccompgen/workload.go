@@ -18,6 +18,7 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
 	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/internal/verify"
 )
 
@@ -120,9 +121,9 @@ func openWorkload(c *cli.Context) (w *workload, err error) {
 	if c.Bool("race") && (!w.stress || c.Bool("exec") || c.IsSet("bundle")) {
 		return nil, errors.New("--race goes with --stress and a package, whose tests can be built with the race detector")
 	}
-	var runtimes []*container.Runtime
+	var runtimes []*ociruntime.Runtime
 	for name := range strings.SplitSeq(c.String("runtime"), ",") {
-		rt, err := container.FindRuntime(name)
+		rt, err := ociruntime.Find(name)
 		if err != nil {
 			return nil, err
 		}

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
+	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/internal/testresult"
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
@@ -36,22 +37,9 @@ import (
 // grace is how long the end of a container may take after it was killed.
 const grace = 20 * time.Second
 
-// AllowAll is the filter to record under: it allows everything on every ABI, and its installation is the boundary at
-// which recording begins.
-func AllowAll() *specs.LinuxSeccomp {
-	return &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: nativeABIs()}
-}
-
-func nativeABIs() []specs.Arch {
-	if hostArch == "arm64" {
-		return []specs.Arch{specs.ArchAARCH64, specs.ArchARM}
-	}
-	return []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32}
-}
-
 // Options are the settings of one run.
 type Options struct {
-	Runtime *Runtime
+	Runtime *ociruntime.Runtime
 	Hook    string // the oci-hook binary
 	Seccomp *specs.LinuxSeccomp
 	Denials bool
@@ -245,7 +233,7 @@ func (s *Session) execute(ctx context.Context, id, root string, plan *stagePlan,
 		if end.reason == "" {
 			end.reason = profile.DropKilled
 		}
-		if err := o.Runtime.destroy(root, id); err != nil {
+		if err := destroy(o.Runtime, root, id); err != nil {
 			return nil, err
 		}
 	default:
@@ -298,11 +286,11 @@ func watchDenials(ctx context.Context, id string, p *specs.LinuxSeccomp, after t
 }
 
 // kill ends a container, and its runtime if that does not end by itself then.
-func (s *Session) kill(cmd *exec.Cmd, id, root string, r *Runtime, done <-chan error) error {
+func (s *Session) kill(cmd *exec.Cmd, id, root string, r *ociruntime.Runtime, done <-chan error) error {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for end := time.After(grace); ; {
-		_ = r.call(root, "kill", id, "KILL") // it may not be there yet, or have ended this moment
+		_ = call(r, root, "kill", id, "KILL") // it may not be there yet, or have ended this moment
 		killInit(id)
 		select {
 		case err := <-done:
@@ -311,7 +299,7 @@ func (s *Session) kill(cmd *exec.Cmd, id, root string, r *Runtime, done <-chan e
 		case <-end:
 			_ = cmd.Process.Kill()
 			err := <-done
-			return errors.Join(err, r.destroy(root, id))
+			return errors.Join(err, destroy(r, root, id))
 		}
 	}
 }

@@ -9,19 +9,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
 // Root holds the session directories of this host.
 const Root = "/var/lib/seccompgen/runs"
-
-const hostArch = runtime.GOARCH
 
 // Session is one call of seccompgen: a directory that holds all its runs, locked while it lives.
 type Session struct {
@@ -113,8 +111,8 @@ func (s *Session) Close() error {
 }
 
 // clear removes a run that has ended: whatever of it the runtime or the recorder still has goes too.
-func (s *Session) clear(id, dir string, r *Runtime) error {
-	if err := r.destroy(filepath.Join(dir, "runtime"), id); err != nil {
+func (s *Session) clear(id, dir string, r *ociruntime.Runtime) error {
+	if err := destroy(r, filepath.Join(dir, "runtime"), id); err != nil {
 		return err
 	}
 	if err := tracer.Abort(id); err != nil && !errors.Is(err, tracer.ErrNotRecording) {
@@ -181,9 +179,9 @@ func (l Leftover) Remove() error {
 	if l.ID != "" {
 		var errs []error
 		if l.Runtime != "" {
-			r := &Runtime{Path: l.Runtime}
+			r := &ociruntime.Runtime{Path: l.Runtime}
 			r.Name = filepath.Base(l.Runtime)
-			errs = append(errs, r.destroy(filepath.Join(l.Dir, "runtime"), l.ID))
+			errs = append(errs, destroy(r, filepath.Join(l.Dir, "runtime"), l.ID))
 		}
 		if err := tracer.Abort(l.ID); !errors.Is(err, tracer.ErrNotRecording) {
 			errs = append(errs, err)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/internal/annotation"
 )
 
 // crioState is what CRI-O 1.37 hands to hooks, by its source: testdata/crio-KIND.json.
@@ -38,62 +40,28 @@ func targetOf(t *testing.T, s *specs.State, args ...string) (*target, error) {
 func TestCRIO(t *testing.T) {
 	s := crioState(t, "container")
 	got, err := targetOf(t, s)
-	if err != nil || got == nil || got.name != "front-web-"+s.Annotations[sandboxAnnotation] {
+	if err != nil || got == nil || got.name != "front-web-"+s.Annotations[annotation.SandboxKey] {
 		t.Fatalf("got %+v, %v", got, err)
 	}
 	// Started again by the kubelet.
-	s.ID, s.Annotations[crioNameAnnotation] = "another", strings.TrimSuffix(s.Annotations[crioNameAnnotation], "0")+"1"
+	s.ID, s.Annotations["io.kubernetes.cri-o.Name"] = "another", strings.TrimSuffix(s.Annotations["io.kubernetes.cri-o.Name"], "0")+"1"
 	if again, err := targetOf(t, s); err != nil || again == nil || again.name != got.name {
 		t.Errorf("got %+v, %v", again, err)
 	}
-	s.Annotations[crioNameAnnotation] = strings.Replace(s.Annotations[crioNameAnnotation], "web", "db", 1)
+	s.Annotations["io.kubernetes.cri-o.Name"] = strings.Replace(s.Annotations["io.kubernetes.cri-o.Name"], "web", "db", 1)
 	if other, err := targetOf(t, s); err != nil || other != nil {
 		t.Errorf("another container is recorded: %+v, %v", other, err)
 	}
-	if keys := unmatched(s.Annotations); len(keys) != 1 || keys[0] != RecordAnnotation+"/web" {
+	if keys := annotation.Unmatched(s.Annotations); len(keys) != 1 || keys[0] != annotation.Record+"/web" {
 		t.Errorf("the log is told of %q", keys)
 	}
 	sandbox := crioState(t, "sandbox")
-	sandbox.Annotations[RecordAnnotation] = "all"
+	sandbox.Annotations[annotation.Record] = "all"
 	if got, err := targetOf(t, sandbox); err != nil || got != nil {
 		t.Errorf("the sandbox is recorded: %+v, %v", got, err)
 	}
-	if keys := unmatched(sandbox.Annotations); keys != nil {
+	if keys := annotation.Unmatched(sandbox.Annotations); keys != nil {
 		t.Errorf("the log is told of %q", keys)
-	}
-}
-
-func TestNameInCRIO(t *testing.T) {
-	for long, want := range map[string]string{
-		"k8s_web_shop-0_default_0f7b_0": "web", "web": "", "": "", "k8s_web_shop": "", "docker_web_shop-0_default_0f7b_0": "", "k8s_we_b_shop-0_default_0f7b_0": "",
-		"k8s_../x_shop-0_default_0f7b_0": "", "k8s__shop-0_default_0f7b_0": "",
-	} {
-		if got := nameInCRIO(long); got != want {
-			t.Errorf("%q is %q, want %q", long, got, want)
-		}
-	}
-}
-
-// NRI names a container, and what a pod says of itself does not count. CRI-O gives the long name there.
-func TestNRIAsked(t *testing.T) {
-	for _, name := range []string{"web", "k8s_web_shop-0_default_0f7b_0"} {
-		lines := systemLog(t)
-		forged := map[string]string{
-			crioNameAnnotation: "k8s_db_x_x_x_0", criNameAnnotation: "db", containerNameAnnotation: "db", "io.kubernetes.cri-o.ContainerType": "sandbox",
-			RecordAnnotation + "/web": "front",
-		}
-		if key, value, err := Asked(forged, "c1", name); err != nil || key != RecordAnnotation+"/web" || value != "front" {
-			t.Errorf("%s: got %q, %q, %v", name, key, value, err)
-		}
-		if said := lines(); len(said) > 0 {
-			t.Errorf("the log has %q", said)
-		}
-		if key, _, err := Asked(map[string]string{RecordAnnotation + "/wbe": "front"}, "c1", name); err != nil || key != "" {
-			t.Errorf("%s: got %q, %v", name, key, err)
-		}
-		if said := lines(); len(said) != 1 || !strings.Contains(said[0], `event="unmatched" container="c1" name="web" annotations="dev.seccompgen.record/wbe"`) {
-			t.Errorf("the log has %q", said)
-		}
 	}
 }
 
@@ -101,7 +69,7 @@ func TestNRIAsked(t *testing.T) {
 // CRI-O sets its own over the pod's, for sandboxes the pod's go over CRI-O's.
 func TestPodNamesNoPath(t *testing.T) {
 	forged := map[string]string{
-		TraceAnnotation: "of:/etc/cron.d/x", "io.container.manager": "libpod", "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "x",
+		annotation.TraceSyscall: "of:/etc/cron.d/x", "io.container.manager": "libpod", "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "x",
 		"io.kubernetes.cri-o.Created": "x", "io.kubernetes.cri-o.TTY": "x",
 	}
 	for _, kind := range []string{"container", "sandbox"} {
@@ -118,12 +86,12 @@ func TestPodNamesNoPath(t *testing.T) {
 			if kind == "container" && left != "io.container.manager" {
 				s.Annotations["io.container.manager"] = "cri-o"
 			}
-			delete(s.Annotations, RecordAnnotation+"/web")
+			delete(s.Annotations, annotation.Record+"/web")
 			got, err := targetOf(t, &s, "--trace-annotation")
 			if err != nil || got == nil || got.trace != nil || !strings.HasPrefix(got.name, "x-") {
 				t.Errorf("%s without %s: got %+v, %v", kind, left, got, err)
 			}
-			s.Annotations[TraceAnnotation] += ";if:/etc/shadow"
+			s.Annotations[annotation.TraceSyscall] += ";if:/etc/shadow"
 			if got, err := targetOf(t, &s, "--trace-annotation"); err == nil {
 				t.Errorf("%s without %s: if: is honoured: %+v", kind, left, got)
 			}
@@ -131,7 +99,7 @@ func TestPodNamesNoPath(t *testing.T) {
 	}
 	// containerd's, and another manager's.
 	for key, value := range map[string]string{"io.kubernetes.cri.sandbox-id": "x", "io.container.manager": "other"} {
-		s := &specs.State{ID: "c1", Annotations: map[string]string{TraceAnnotation: "of:/etc/cron.d/x", key: value}}
+		s := &specs.State{ID: "c1", Annotations: map[string]string{annotation.TraceSyscall: "of:/etc/cron.d/x", key: value}}
 		if got, err := targetOf(t, s, "--trace-annotation"); err != nil || got.trace != nil {
 			t.Errorf("%s: got %+v, %v", key, got, err)
 		}
@@ -143,7 +111,44 @@ func TestPodNamesNoPath(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &podmans); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := targetOf(t, &specs.State{ID: "c1", Annotations: podmans}, "--trace-annotation"); err != nil || got.trace == nil || got.trace.output != "/o" {
+	if got, err := targetOf(t, &specs.State{ID: "c1", Annotations: podmans}, "--trace-annotation"); err != nil || got.trace == nil || got.trace.Output != "/o" {
 		t.Errorf("Podman's: got %+v, %v", got, err)
+	}
+}
+
+// Where recordings of a pod's containers go, by their hooks and by Collect, which knows less.
+func TestNames(t *testing.T) {
+	const by, in = "io.kubernetes.cri.container-name", "io.kubernetes.cri.sandbox-id"
+	for _, c := range []struct {
+		annotations map[string]string
+		want        string
+	}{
+		{map[string]string{annotation.Record: "shop"}, "shop-ID"},
+		{map[string]string{annotation.Record: ""}, "ID"},
+		{map[string]string{annotation.Record: "shop", by: "web"}, "shop-web-ID"},
+		{map[string]string{annotation.Record: "true", by: "web"}, "web-ID"},
+		{map[string]string{annotation.Record: "shop", annotation.Record + "/web": "front", by: "web"}, "front-web-ID"},
+		{map[string]string{annotation.Record: "shop", by: "web", in: "POD"}, "shop-web-POD"},
+		{map[string]string{annotation.Record: "", by: "web", in: "POD"}, "web-POD"},
+		{map[string]string{annotation.Record: "shop", by: "web", in: "../POD"}, "shop-web-ID"},
+		{map[string]string{annotation.Record: "shop", in: "POD"}, "shop-ID"},
+		{map[string]string{annotation.Record: "shop", by: "web", in: "POD", annotation.SandboxKey: "VICTIM"}, "shop-web-ID"},
+		{map[string]string{annotation.TraceSyscall: "of:/a/web.json", annotation.ContainerNameKey: "web", annotation.SandboxKey: "POD"}, "web-web-POD"},
+		{map[string]string{annotation.Record: "shop", by: "../../web"}, "shop-ID"},
+		{map[string]string{annotation.TraceSyscall: "of:/a/web.json"}, "web-ID"},
+	} {
+		o, err := parse(nil, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, err := o.target(&specs.State{ID: "ID"}, c.annotations)
+		if err != nil || target.name != c.want {
+			t.Errorf("%q: got %+v, %v", c.annotations, target, err)
+			continue
+		}
+		n := noteFor(o, target, "/b")
+		if again, err := o.target(&specs.State{ID: "ID"}, n.Annotations); err != nil || again.name != c.want {
+			t.Errorf("%q: collected as %+v, %v", c.annotations, again, err)
+		}
 	}
 }

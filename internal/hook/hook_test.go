@@ -7,12 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/profile"
-	"github.com/seccompgen/seccompgen/tracer"
 )
 
 // What the runtimes really send, from Debian 12's runc 1.1.5, runc 1.5.2 and crun 1.8.1.
@@ -140,53 +138,5 @@ func TestWorkloadIsBounded(t *testing.T) {
 	data, err := json.Marshal(w.Args)
 	if err != nil || string(data) != `["a","..."]` {
 		t.Errorf("kept %.100s, %v", data, err)
-	}
-}
-
-func TestExecutable(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := executable("/proc/self"); got != self {
-		t.Errorf("got %s, want %s", got, self)
-	}
-	dir := t.TempDir()
-	for _, c := range []struct{ exe, cmdline, want string }{
-		{"/", "/bin/sh\x00run\x00", "/bin/sh"}, // crun 1.8.1 under Podman
-		{"/memfd:x (deleted)", "sh\x00", "sh"},
-		{"/", "../no/such\x00", "/"},
-		{"/", "", "/"},
-	} {
-		os.Remove(filepath.Join(dir, "exe"))
-		if err := errors.Join(os.Symlink(c.exe, filepath.Join(dir, "exe")), os.WriteFile(filepath.Join(dir, "cmdline"), []byte(c.cmdline), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-		if got := executable(dir); got != c.want && filepath.Base(got) != c.want {
-			t.Errorf("%q: got %s", c, got)
-		}
-	}
-	if got := executable(filepath.Join(dir, "no")); got != "" {
-		t.Errorf("got %s for no process", got)
-	}
-}
-
-func TestOverdue(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	for _, c := range []struct {
-		runs []profile.Run
-		want bool
-	}{
-		{nil, false}, // of --output
-		{startedAt("c1", now), false},
-		{startedAt("c1", now.Add(-59*time.Second)), false},
-		{startedAt("c1", now.Add(-time.Minute)), true},
-		{startedAt("c2", now.Add(-time.Minute)), false},
-		{startedAt("c1", now.Add(time.Hour)), false},
-	} {
-		s := tracer.Status{ID: "c1", Options: tracer.Options{Header: profile.Recording{Runs: c.runs}}}
-		if got := overdue(s, now, time.Minute); got != c.want {
-			t.Errorf("%+v: got %v", c.runs, got)
-		}
 	}
 }

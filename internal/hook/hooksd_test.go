@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seccompgen/seccompgen/internal/annotation"
 )
 
 // hookFile is the grammar of hooks.d, version 1.0.0 (oci-hooks(5)).
@@ -61,7 +63,7 @@ func TestHookFiles(t *testing.T) {
 		t.Errorf("make install does not put the hook at %s", installed)
 	}
 	for _, engine := range []string{"podman", "crio"} {
-		for file, keys := range map[string][]string{"seccompgen-record.json": {RecordAnnotation, RecordAnnotation + "/web"}, "seccompgen-trace.json": {TraceAnnotation}} {
+		for file, keys := range map[string][]string{"seccompgen-record.json": {annotation.Record, annotation.Record + "/web"}, "seccompgen-trace.json": {annotation.TraceSyscall}} {
 			path := filepath.Join("../../hooks.d", engine, file)
 			data, err := os.ReadFile(path)
 			if err != nil {
@@ -96,7 +98,7 @@ func TestHookFiles(t *testing.T) {
 					}
 				}
 			}
-			for _, other := range []string{"", "x", RecordAnnotation + "er", "x" + RecordAnnotation, TraceAnnotation + "/web", "devxseccompgen.record", "io.containers.trace-syscalls"} {
+			for _, other := range []string{"", "x", annotation.Record + "er", "x" + annotation.Record, annotation.TraceSyscall + "/web", "devxseccompgen.record", "io.containers.trace-syscalls"} {
 				if h.matches(t, map[string]string{other: "of:/o"}) {
 					t.Errorf("%s matches %s", path, other)
 				}

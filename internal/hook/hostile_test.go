@@ -11,12 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/seccompgen/seccompgen/internal/annotation"
+	"github.com/seccompgen/seccompgen/internal/journal"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -35,8 +38,8 @@ func systemLog(t *testing.T) func() []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logSocket = path
-	t.Cleanup(func() { logSocket = ""; c.Close() })
+	journal.Socket = path
+	t.Cleanup(func() { journal.Socket = ""; c.Close() })
 	return func() (lines []string) {
 		buf := make([]byte, 65536)
 		for {
@@ -91,7 +94,7 @@ func (w *world) list(t *testing.T) []string {
 		if err != nil {
 			return err
 		}
-		line := fmt.Sprintf("%s %v %d", path, info.Mode(), owner(info))
+		line := fmt.Sprintf("%s %v %d", path, info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
 		if info.Mode().IsRegular() && info.Size() > 1<<20 {
 			line += fmt.Sprint(" ", info.Size(), info.ModTime())
 		} else if info.Mode().IsRegular() {
@@ -146,11 +149,11 @@ func TestHostileAnnotations(t *testing.T) {
 	needRoot(t)
 	type list = map[string]string
 	record := func(value string) func(*world) list {
-		return func(*world) list { return list{RecordAnnotation: value} }
+		return func(*world) list { return list{annotation.Record: value} }
 	}
 	trace := func(format string) func(*world) list {
 		return func(w *world) list {
-			return list{TraceAnnotation: strings.NewReplacer("DIR", w.dir, "OUT", w.outside).Replace(format)}
+			return list{annotation.TraceSyscall: strings.NewReplacer("DIR", w.dir, "OUT", w.outside).Replace(format)}
 		}
 	}
 	plant := func(name string, do func(path string) error) func(*testing.T, *world) {
@@ -199,22 +202,22 @@ func TestHostileAnnotations(t *testing.T) {
 		{name: "a shell's", annotations: record("$(reboot)")},
 		{name: "an option", annotations: record("--output=/etc/passwd")},
 		{name: "hidden", annotations: record(".bashrc")},
-		{name: "not UTF-8", annotations: func(*world) list { return list{RecordAnnotation: "\xff\xfe"} }},
+		{name: "not UTF-8", annotations: func(*world) list { return list{annotation.Record: "\xff\xfe"} }},
 		{name: "both annotations", annotations: func(*world) list {
-			return list{RecordAnnotation: "web", TraceAnnotation: "of:/tmp/x"}
+			return list{annotation.Record: "web", annotation.TraceSyscall: "of:/tmp/x"}
 		}},
 		{name: "the drop-in's grammar", annotations: record("of:/etc/passwd")},
 
-		{name: "planted symlink to a file", annotations: record("web"), plant: plant("DIR/web-c1.json", symlink("../outside/precious")), want: "no regular file"},
-		{name: "planted symlink to nothing", annotations: record("web"), plant: plant("DIR/web-c1.json", symlink("/etc/cron.d/seccompgen-test")), want: "no regular file"},
-		{name: "planted symlink to itself", annotations: record("web"), plant: plant("DIR/web-c1.json", symlink("web-c1.json")), want: "no regular file"},
+		{name: "planted symlink to a file", annotations: record("web"), plant: plant("DIR/web-c1.json", symlink("../outside/precious")), want: "not a regular file"},
+		{name: "planted symlink to nothing", annotations: record("web"), plant: plant("DIR/web-c1.json", symlink("/etc/cron.d/seccompgen-test")), want: "not a regular file"},
+		{name: "planted symlink to itself", annotations: record("web"), plant: plant("DIR/web-c1.json", symlink("web-c1.json")), want: "not a regular file"},
 		{name: "planted symlink beneath", annotations: record("web"), plant: func(t *testing.T, w *world) {
 			plant("DIR/other.json", text(recordingText(t, "c1")))(t, w)
 			plant("DIR/web-c1.json", symlink("other.json"))(t, w)
-		}, want: "no regular file"},
-		{name: "planted FIFO", annotations: record("web"), plant: plant("DIR/web-c1.json", fifo), want: "no regular file"},
-		{name: "planted device", annotations: record("web"), plant: plant("DIR/web-c1.json", device), want: "no regular file"},
-		{name: "planted directory", annotations: record("web"), plant: plant("DIR/web-c1.json", dir), want: "no regular file"},
+		}, want: "not a regular file"},
+		{name: "planted FIFO", annotations: record("web"), plant: plant("DIR/web-c1.json", fifo), want: "not a regular file"},
+		{name: "planted device", annotations: record("web"), plant: plant("DIR/web-c1.json", device), want: "not a regular file"},
+		{name: "planted directory", annotations: record("web"), plant: plant("DIR/web-c1.json", dir), want: "not a regular file"},
 		{name: "another's file", annotations: record("web"), plant: plant("DIR/web-c1.json", owned), want: "not to root"},
 		{name: "a foreign file", annotations: record("web"), plant: plant("DIR/web-c1.json", text("root:x:0:0")), want: "not ours"},
 		{name: "an empty file", annotations: record("web"), plant: plant("DIR/web-c1.json", text("")), want: "not ours"},
@@ -228,20 +231,20 @@ func TestHostileAnnotations(t *testing.T) {
 		{name: "trace: no grammar", annotations: trace("true")},
 		{name: "trace: traversal", annotations: trace("of:/tmp/../etc/passwd")},
 		{name: "trace: reads the host", annotations: trace("of:/o.json;if:/etc/shadow"), want: "if: is for"},
-		{name: "trace: planted symlink for the profile", annotations: trace("of:/tmp/web.json"), plant: plant("DIR/web-c1.profile.json", symlink("../outside/precious")), want: "no regular file"},
-		{name: "trace: planted FIFO for the recording", annotations: trace("of:/tmp/web.json"), plant: plant("DIR/web-c1.json", fifo), want: "no regular file"},
+		{name: "trace: planted symlink for the profile", annotations: trace("of:/tmp/web.json"), plant: plant("DIR/web-c1.profile.json", symlink("../outside/precious")), want: "not a regular file"},
+		{name: "trace: planted FIFO for the recording", annotations: trace("of:/tmp/web.json"), plant: plant("DIR/web-c1.json", fifo), want: "not a regular file"},
 
 		// Where it may.
 		{name: "of: traversal", annotations: trace("of:OUT/../outside/new"), args: []string{"--trace-annotation"}},
 		{name: "of: relative", annotations: trace("of:new"), args: []string{"--trace-annotation"}},
 		{name: "of: a file of the host", annotations: trace("of:/etc/passwd"), args: []string{"--trace-annotation"}, want: "not ours"},
 		{name: "of: a precious file", annotations: trace("of:OUT/precious"), args: []string{"--trace-annotation"}, want: "not ours"},
-		{name: "of: device", annotations: trace("of:/dev/null"), args: []string{"--trace-annotation"}, want: "no regular file"},
-		{name: "of: terminal", annotations: trace("of:/dev/tty"), args: []string{"--trace-annotation"}, want: "no regular file"},
-		{name: "of: FIFO", annotations: trace("of:OUT/f"), plant: plant("OUT/f", fifo), args: []string{"--trace-annotation"}, want: "no regular file"},
-		{name: "of: directory", annotations: trace("of:OUT"), args: []string{"--trace-annotation"}, want: "no regular file"},
-		{name: "of: symlink", annotations: trace("of:OUT/l"), plant: plant("OUT/l", symlink("precious")), args: []string{"--trace-annotation"}, want: "no regular file"},
-		{name: "of: symlink to nothing", annotations: trace("of:OUT/l"), plant: plant("OUT/l", symlink("new")), args: []string{"--trace-annotation"}, want: "no regular file"},
+		{name: "of: device", annotations: trace("of:/dev/null"), args: []string{"--trace-annotation"}, want: "not a regular file"},
+		{name: "of: terminal", annotations: trace("of:/dev/tty"), args: []string{"--trace-annotation"}, want: "not a regular file"},
+		{name: "of: FIFO", annotations: trace("of:OUT/f"), plant: plant("OUT/f", fifo), args: []string{"--trace-annotation"}, want: "not a regular file"},
+		{name: "of: directory", annotations: trace("of:OUT"), args: []string{"--trace-annotation"}, want: "not a regular file"},
+		{name: "of: symlink", annotations: trace("of:OUT/l"), plant: plant("OUT/l", symlink("precious")), args: []string{"--trace-annotation"}, want: "not a regular file"},
+		{name: "of: symlink to nothing", annotations: trace("of:OUT/l"), plant: plant("OUT/l", symlink("new")), args: []string{"--trace-annotation"}, want: "not a regular file"},
 		{name: "of: another's directory link", annotations: trace("of:DIR/l/new"), plant: plant("DIR/l", func(path string) error {
 			return errors.Join(os.Symlink("../outside", path), os.Lchown(path, 65534, 65534))
 		}), args: []string{"--trace-annotation"}, want: "symbolic link of user 65534"},
@@ -255,8 +258,8 @@ func TestHostileAnnotations(t *testing.T) {
 		{name: "of: NUL", annotations: trace("of:OUT/new\x00.json"), args: []string{"--trace-annotation"}},
 		{name: "if: missing", annotations: trace("of:OUT/new;if:OUT/no"), args: []string{"--trace-annotation"}, want: "error reading input file"},
 		{name: "if: no profile", annotations: trace("of:OUT/new;if:/etc/passwd"), args: []string{"--trace-annotation"}, want: "error parsing input file"},
-		{name: "if: device without an end", annotations: trace("of:OUT/new;if:/dev/zero"), args: []string{"--trace-annotation"}, want: "no regular file"},
-		{name: "if: FIFO", annotations: trace("of:OUT/new;if:OUT/f"), plant: plant("OUT/f", fifo), args: []string{"--trace-annotation"}, want: "no regular file"},
+		{name: "if: device without an end", annotations: trace("of:OUT/new;if:/dev/zero"), args: []string{"--trace-annotation"}, want: "not a regular file"},
+		{name: "if: FIFO", annotations: trace("of:OUT/new;if:OUT/f"), plant: plant("OUT/f", fifo), args: []string{"--trace-annotation"}, want: "not a regular file"},
 		{name: "if: the kernel's log", annotations: trace("of:OUT/new;if:/proc/kmsg"), args: []string{"--trace-annotation"}, want: "kernel's"},
 		{name: "if: huge", annotations: trace("of:OUT/new;if:OUT/h"), plant: plant("OUT/h", huge), args: []string{"--trace-annotation"}, want: "at most"},
 		{name: "if: deep", annotations: trace("of:OUT/new;if:OUT/d"), plant: plant("OUT/d", text(strings.Repeat("[", 500000))), args: []string{"--trace-annotation"}, want: "error parsing input file"},
@@ -278,7 +281,7 @@ func TestHostileAnnotations(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v", err)
 				}
-			} else if r := (*refusal)(nil); !errors.As(err, &r) || !strings.Contains(err.Error(), c.want) {
+			} else if r := (*annotation.Refusal)(nil); !errors.As(err, &r) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("not refused, or not with %q: %v", c.want, err)
 			}
 			if err != nil && (len(err.Error()) > 1000 || strings.ContainsFunc(err.Error(), func(c rune) bool { return c < ' ' })) {
@@ -335,12 +338,15 @@ func TestPlantedMeanwhile(t *testing.T) {
 				t.Errorf("something was written: %q", after)
 			}
 			// The profile is refused; the recording is kept as evidence.
-			after, err := o.finish(&target{name: "c1", trace: &trace{output: filepath.Join(w.outside, "o")}}, recordingOf("c1"))
+			after, err := o.finish(&target{name: "c1", trace: &annotation.Trace{Output: filepath.Join(w.outside, "o")}}, recordingOf("c1"))
 			if after == nil || err != nil {
 				t.Errorf("the profile is written: %v, %v", after, err)
 			}
 			data, err := os.ReadFile(filepath.Join(w.dir, "c1.json"))
-			if err != nil || isRecording(data) != nil {
+			if err == nil {
+				_, err = profile.ReadRecording(bytes.NewReader(data))
+			}
+			if err != nil {
 				t.Errorf("the evidence is missing: %v", err)
 			}
 			if err := os.Remove(filepath.Join(w.dir, "c1.json")); err != nil {
@@ -361,9 +367,9 @@ func TestNotAsked(t *testing.T) {
 	bad := strings.Replace(w.state(t, specs.StateCreating, nil), fmt.Sprint(nobody), "1", 1)
 	for name, state := range map[string]string{
 		"no annotations":       w.state(t, specs.StateCreating, nil),
-		"others":               w.state(t, specs.StateCreating, map[string]string{"a": "b", TraceAnnotation + "/web": "of:/x", RecordAnnotation + "/web": "../x"}),
-		"false":                w.state(t, specs.StateCreating, map[string]string{RecordAnnotation: "false"}),
-		"sandbox":              w.state(t, specs.StateCreating, map[string]string{RecordAnnotation: "../x", "io.kubernetes.cri-o.ContainerType": "sandbox"}),
+		"others":               w.state(t, specs.StateCreating, map[string]string{"a": "b", annotation.TraceSyscall + "/web": "of:/x", annotation.Record + "/web": "../x"}),
+		"false":                w.state(t, specs.StateCreating, map[string]string{annotation.Record: "false"}),
+		"sandbox":              w.state(t, specs.StateCreating, map[string]string{annotation.Record: "../x", "io.kubernetes.cri-o.ContainerType": "sandbox"}),
 		"stopped":              w.state(t, specs.StateStopped, nil),
 		"a state of no sense":  bad,
 		"no JSON":              "hello",
@@ -397,7 +403,7 @@ func TestAnnotationsOfTheConfiguration(t *testing.T) {
 	w.write(t, filepath.Join(w.bundle, "config.json"), `{"annotations":{"dev.seccompgen.record":"../x"},"process":{"cwd":"/","args":["/x"]}}`)
 	for _, status := range []specs.ContainerState{specs.StateCreated, specs.StateStopped} {
 		err := Run(nil, strings.NewReader(w.state(t, status, nil)), &strings.Builder{})
-		if r := (*refusal)(nil); !errors.As(err, &r) {
+		if r := (*annotation.Refusal)(nil); !errors.As(err, &r) {
 			t.Errorf("%s: got %v", status, err)
 		}
 	}
@@ -413,14 +419,14 @@ func TestTargets(t *testing.T) {
 	}{
 		{[]string{"--output", "/o"}, nil, "/o"},
 		{[]string{"--dir", "/d"}, nil, "/d/c1.json"},
-		{[]string{"--dir", "/d"}, list{RecordAnnotation: "web"}, "/d/web-c1.json"},
-		{nil, list{RecordAnnotation: "web"}, DefaultDir + "/web-c1.json"},
-		{nil, list{RecordAnnotation: "true"}, DefaultDir + "/c1.json"},
-		{nil, list{RecordAnnotation: ""}, DefaultDir + "/c1.json"},
-		{nil, list{TraceAnnotation: "of:/etc/x.json"}, DefaultDir + "/x-c1.json and profile"},
-		{nil, list{TraceAnnotation: "of:/etc/.x y"}, DefaultDir + "/c1.json and profile"},
-		{[]string{"--trace-annotation"}, list{TraceAnnotation: "of:/tmp/x.json"}, "/tmp/x.json"},
-		{[]string{"--trace-annotation"}, list{RecordAnnotation: "web"}, DefaultDir + "/web-c1.json"},
+		{[]string{"--dir", "/d"}, list{annotation.Record: "web"}, "/d/web-c1.json"},
+		{nil, list{annotation.Record: "web"}, DefaultDir + "/web-c1.json"},
+		{nil, list{annotation.Record: "true"}, DefaultDir + "/c1.json"},
+		{nil, list{annotation.Record: ""}, DefaultDir + "/c1.json"},
+		{nil, list{annotation.TraceSyscall: "of:/etc/x.json"}, DefaultDir + "/x-c1.json and profile"},
+		{nil, list{annotation.TraceSyscall: "of:/etc/.x y"}, DefaultDir + "/c1.json and profile"},
+		{[]string{"--trace-annotation"}, list{annotation.TraceSyscall: "of:/tmp/x.json"}, "/tmp/x.json"},
+		{[]string{"--trace-annotation"}, list{annotation.Record: "web"}, DefaultDir + "/web-c1.json"},
 	} {
 		o, err := parse(c.args, &strings.Builder{})
 		if err != nil {
@@ -523,23 +529,19 @@ func TestTraceOutput(t *testing.T) {
 	w := newWorld(t)
 	o := &options{dir: w.dir, policy: "exact"}
 	path := filepath.Join(w.outside, "o.json")
-	tg := &target{name: "c1", trace: &trace{output: path}}
+	tg := &target{name: "c1", trace: &annotation.Trace{Output: path}}
 	names := func() string {
 		t.Helper()
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := readInput(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rules, err := get[[]entry](p, "syscalls")
+		p, err := profile.ReadProfile(bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var all []string
-		for _, r := range rules {
+		for _, r := range p.Syscalls {
 			all = append(all, r.Names...)
 		}
 		return strings.Join(all, " ")
@@ -554,11 +556,11 @@ func TestTraceOutput(t *testing.T) {
 	// In place, over what we wrote and over the empty file that mktemp makes; extended.
 	input := filepath.Join(w.outside, "i.json")
 	w.write(t, input, `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a_long_name_that_makes_the_file_longer"],"action":"SCMP_ACT_ALLOW"}]}`)
-	tg.trace.input = input
+	tg.trace.Input = input
 	if after, err := o.finish(tg, recordingOf("c1")); after != nil || err != nil || names() != "a_long_name_that_makes_the_file_longer getpid" {
 		t.Fatal(after, err, names())
 	}
-	tg.trace.input = ""
+	tg.trace.Input = ""
 	if after, err := o.finish(tg, recordingOf("c1")); after != nil || err != nil || names() != "getpid" {
 		t.Fatal(after, err, names())
 	}
@@ -573,7 +575,7 @@ func TestTraceOutput(t *testing.T) {
 	if err := os.Symlink(w.outside, filepath.Join(w.top, "link")); err != nil {
 		t.Fatal(err)
 	}
-	tg.trace = &trace{output: filepath.Join(w.top, "link", "o.json"), input: filepath.Join(w.top, "link", "i.json")}
+	tg.trace = &annotation.Trace{Output: filepath.Join(w.top, "link", "o.json"), Input: filepath.Join(w.top, "link", "i.json")}
 	if after, err := o.finish(tg, recordingOf("c1")); after != nil || err != nil || !strings.HasPrefix(names(), "a_long") {
 		t.Fatal(after, err, names())
 	}
@@ -595,55 +597,5 @@ func TestTraceOutput(t *testing.T) {
 	defer f.Close()
 	if r, err := profile.ReadRecording(f); err != nil || r.Complete {
 		t.Errorf("the evidence is %+v, %v", r, err)
-	}
-}
-
-func TestRoom(t *testing.T) {
-	needRoot(t)
-	w := newWorld(t)
-	dir, err := openDir(w.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	if err := room(dir); err != nil {
-		t.Errorf("an empty directory: %v", err)
-	}
-	for i := range maxEntries {
-		w.write(t, filepath.Join(w.dir, fmt.Sprint(i)), "")
-	}
-	if err := room(dir); err == nil || !strings.Contains(err.Error(), "take old recordings away") {
-		t.Errorf("a full one: %v", err)
-	}
-}
-
-// A log that is missing, or that hangs, is nobody's error.
-func TestNoLog(t *testing.T) {
-	logSocket = filepath.Join(t.TempDir(), "no")
-	t.Cleanup(func() { logSocket = "" })
-	logLine(0, "a", "b")
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	logSocket = filepath.Join(t.TempDir(), "full")
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: logSocket}); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	// Nobody reads. The queue of a socket is short (net.unix.max_dgram_qlen): soon a line would block.
-	c, err := net.Dial("unixgram", logSocket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for err = nil; err == nil; {
-		_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-		_, err = c.Write([]byte("x"))
-	}
-	logLine(0, "a", "b")
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("took %v", took)
 	}
 }

@@ -12,19 +12,21 @@ import (
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/seccompgen/seccompgen/internal/journal"
 )
 
-// events are all that a hook can tell of, see docs/engines.md.
+// events are all that a hook can report, see docs/engines.md.
 var events = []string{"recorded", "refused", "failed", "unrecorded", "never started"}
 
-// tell notes an event in the system's log, and counts it where --metrics says.
-func (o *options) tell(p syslog.Priority, event string, pairs ...string) {
-	logLine(p, slices.Concat([]string{"event", event}, pairs)...)
+// report notes an event in the system's log, and counts it where --metrics says.
+func (o *options) report(p syslog.Priority, event string, pairs ...string) {
+	journal.Line(p, slices.Concat([]string{"event", event}, pairs)...)
 	if o.metrics == "" {
 		return
 	}
 	if err := count(o.metrics, event); err != nil { // no reason to fail a container
-		logLine(syslog.LOG_WARNING, "event", "uncounted", "error", err.Error())
+		journal.Line(syslog.LOG_WARNING, "event", "uncounted", "error", err.Error())
 	}
 }
 
@@ -43,7 +45,7 @@ func count(path, event string) error {
 	var was []byte
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", path)
+		err = fmt.Errorf("%s is not a regular file", path)
 	}
 	if err == nil {
 		was, err = os.ReadFile(path)

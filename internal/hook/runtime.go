@@ -12,6 +12,8 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/seccompgen/seccompgen/internal/annotation"
+	"github.com/seccompgen/seccompgen/internal/journal"
 	"github.com/seccompgen/seccompgen/internal/wrapper"
 )
 
@@ -34,7 +36,7 @@ func Runtime(name string, args []string) error {
 // runtime-spec has stays as it is. A configuration that cannot be read is the runtime's to complain about.
 func addHooks(bundle, self string) error {
 	data, err := wrapper.ReadConfig(bundle)
-	if err != nil || !wrapper.Asks(data) {
+	if err != nil || !annotation.Asks(data) {
 		return nil //nolint:nilerr // see above
 	}
 	changed, err := withHooks(data, self, filepath.Base(bundle))
@@ -58,20 +60,20 @@ func withHooks(data []byte, self, id string) ([]byte, error) {
 	if spec.Process == nil {
 		return nil, nil
 	}
-	if _, _, ok := recordAnnotation(spec.Annotations); !ok && spec.Annotations[TraceAnnotation] == "" {
+	if !annotation.Records(spec.Annotations) && spec.Annotations[annotation.TraceSyscall] == "" {
 		// As for the workload, the last one counts.
 		for _, env := range slices.Backward(spec.Process.Env) {
-			if name, ok := strings.CutPrefix(env, wrapper.RecordEnv+"="); ok {
+			if name, ok := strings.CutPrefix(env, annotation.RecordEnv+"="); ok {
 				if spec.Annotations == nil {
 					spec.Annotations = map[string]string{}
 				}
-				spec.Annotations[RecordAnnotation] = name
+				spec.Annotations[annotation.Record] = name
 				break
 			}
 		}
 	}
-	if r, err := asked(spec.Annotations); r == nil && err == nil {
-		tellUnmatched(spec.Annotations, id)
+	if r, err := annotation.Asked(spec.Annotations); r == nil && err == nil {
+		journal.Unmatched(id, annotation.ContainerName(spec.Annotations), annotation.Unmatched(spec.Annotations))
 		return nil, nil
 	}
 	hook, err := json.Marshal(specs.Hook{Path: self, Args: []string{"oci-hook"}, Timeout: &hookTimeout})

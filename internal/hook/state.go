@@ -9,7 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/seccompgen/seccompgen/internal/wrapper"
+	"github.com/seccompgen/seccompgen/internal/annotation"
 )
 
 // maxState bounds what a runtime may send: annotations come from whoever may create a container.
@@ -43,7 +43,7 @@ func decodeState(data []byte) (*specs.State, error) {
 	switch {
 	case s.Version == "":
 		return nil, errors.New("OCI state has no ociVersion")
-	case !wrapper.IsID(s.ID):
+	case !annotation.IsID(s.ID):
 		return nil, fmt.Errorf("OCI state has the container id %.64q, which is not one", s.ID)
 	case !filepath.IsAbs(s.Bundle):
 		return nil, fmt.Errorf("OCI state of %q has the bundle %q, which is not an absolute path", s.ID, s.Bundle)

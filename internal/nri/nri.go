@@ -1,7 +1,7 @@
 // Package nri is the plugin for containerd's Node Resource Interface: it gives containers that ask for a recording the
 // hook, and on request a filter.
 //
-// What surprises: who may create a pod may annotate it, and a filter that allows everything takes a protection away. So
+// What surprises: who may create a pod may annotate it, and a filter that allows everything removes a protection. So
 // filters are for hosts whose configuration of the plugin says so.
 package nri
 
@@ -17,13 +17,15 @@ import (
 	"github.com/containerd/nri/pkg/api"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/seccompgen/seccompgen/internal/container"
-	"github.com/seccompgen/seccompgen/internal/hook"
+	"github.com/seccompgen/seccompgen/internal/annotation"
+	"github.com/seccompgen/seccompgen/internal/journal"
+	"github.com/seccompgen/seccompgen/internal/recordings"
+	"github.com/seccompgen/seccompgen/profile"
 )
 
 // FilterAnnotation asks for a filter: "all" for one that allows everything, under which the boundary of a recording is
 // exact, or "profile:NAME" for NAME.json of the host's directory of profiles, to verify it. It has a form for one
-// container as hook.RecordAnnotation has.
+// container as annotation.Record has.
 const FilterAnnotation = "dev.seccompgen.filter"
 
 // Config is what containerd hands to the plugin, from 10-seccompgen.conf in its directory of plugins' configurations.
@@ -58,10 +60,8 @@ func (p *Plugin) Configure(_ context.Context, config, _, _ string) (api.EventMas
 
 // CreateContainer gives a container that asks for it the hook and a filter.
 func (p *Plugin) CreateContainer(_ context.Context, pod *api.PodSandbox, c *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
-	annotations := maps.Clone(pod.GetAnnotations())
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
+	annotations := map[string]string{}
+	maps.Copy(annotations, pod.GetAnnotations())
 	maps.Copy(annotations, c.GetAnnotations())
 	a, err := p.adjust(annotations, c.GetId(), c.GetName())
 	if err != nil {
@@ -71,14 +71,17 @@ func (p *Plugin) CreateContainer(_ context.Context, pod *api.PodSandbox, c *api.
 }
 
 func (p *Plugin) adjust(annotations map[string]string, id, name string) (*api.ContainerAdjustment, error) {
-	key, value, err := hook.Asked(annotations, id, name)
+	all := annotation.InPod(annotations, name)
+	r, err := annotation.Asked(all)
 	if err != nil {
 		return nil, err
 	}
 	a := &api.ContainerAdjustment{}
-	if key != "" {
+	if r == nil {
+		journal.Unmatched(id, annotation.ContainerName(all), annotation.Unmatched(all))
+	} else {
 		h := &api.Hook{Path: p.Hook, Args: append([]string{"oci-hook"}, p.config.HookArgs...), Timeout: api.Int(60)}
-		a.AddAnnotation(key, value)
+		a.AddAnnotation(r.Key, r.Value)
 		a.AddHooks(&api.Hooks{CreateRuntime: []*api.Hook{h}, Poststop: []*api.Hook{h}})
 	}
 	filter, ok := annotations[FilterAnnotation+"/"+name]
@@ -101,13 +104,13 @@ func (p *Plugin) filter(value string) (*specs.LinuxSeccomp, error) {
 		return nil, errors.New(`filters are not allowed on this host: its administrator can set {"filters": true} in 10-seccompgen.conf`)
 	}
 	if value == "all" {
-		return container.AllowAll(), nil
+		return profile.AllowAll(), nil
 	}
 	name, ok := strings.CutPrefix(value, "profile:")
 	if !ok {
 		return nil, errors.New(`give "all" or "profile:NAME"`)
 	}
-	seccomp, err := hook.ReadProfile(p.config.Profiles, name)
+	seccomp, err := recordings.ReadProfile(p.config.Profiles, name)
 	if err != nil {
 		return nil, err
 	}

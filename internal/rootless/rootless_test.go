@@ -112,6 +112,8 @@ func (f *fake) Abort(id string) error {
 	return nil
 }
 
+func (f *fake) Collect(string, func(*profile.Recording) error) error { return errors.ErrUnsupported }
+
 func (f *fake) List() (list []tracer.Status, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -313,8 +315,8 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		start: {nil, "0 descriptors"},
-		strings.Replace(start, "runc", "/tmp/evil", 1):    {[]int{pidfd(roots)}, "is no name"},
-		strings.Replace(start, `"c1"`, `"c2"`, 1):         {[]int{int(null.Fd())}, "no pidfd"},
+		strings.Replace(start, "runc", "/tmp/evil", 1):    {[]int{pidfd(roots)}, "is not a name"},
+		strings.Replace(start, `"c1"`, `"c2"`, 1):         {[]int{int(null.Fd())}, "not a pidfd"},
 		strings.Replace(start, `"c1"`, `"c3"`, 1):         {[]int{pidfd(roots), pidfd(roots)}, "too many descriptors"},
 		strings.Replace(start, `:1`, `:2`, 1):             {nil, "of one release"},
 		strings.Replace(start, `"id"`, `"uid":0,"id"`, 1): {[]int{pidfd(roots)}, "unknown field"},
@@ -382,7 +384,7 @@ func TestKeptAndLimits(t *testing.T) {
 	f.set(func() {
 		gone := f.all["0@many0"]
 		gone.State = tracer.Ended
-		gone.Options.Header.Runs[0].Seconds -= 2 * forsakenAfter.Seconds()
+		gone.Armed = time.Now().Add(-2 * staleAfter)
 		f.all["0@many0"] = gone
 	})
 	if err := c.Start("more", pid, options()); err != nil || slices.Contains(f.ids(), "0@many0") {

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seccompgen/seccompgen/internal/wrapper"
+	"github.com/seccompgen/seccompgen/internal/annotation"
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
 )
@@ -32,31 +32,16 @@ const (
 	allCalls       = 256
 )
 
-// forsakenAfter is when a container that was created and never started is given up: Podman calls no poststop hook for it.
-const forsakenAfter = time.Minute
+// staleAfter is when a container that was made and never started is given up.
+const staleAfter = time.Minute
 
 // patience is how long a hook may take for what it sends and keeps.
 const patience = 30 * time.Second
 
-// recorder is the tracer.
-type recorder interface {
-	Start(id string, pid int, o tracer.Options) error
-	Peek(id string) (*profile.Recording, error)
-	Abort(id string) error
-	List() ([]tracer.Status, error)
-}
-
-type host struct{}
-
-func (host) Start(id string, pid int, o tracer.Options) error { return tracer.Start(id, pid, o) }
-func (host) Peek(id string) (*profile.Recording, error)       { return tracer.Peek(id) }
-func (host) Abort(id string) error                            { return tracer.Abort(id) }
-func (host) List() ([]tracer.Status, error)                   { return tracer.List() }
-
 // Service records for users.
 type Service struct {
 	log    *slog.Logger
-	tracer recorder
+	tracer tracer.Recorder
 
 	starts sync.Mutex // the number of recordings does not change between a look and a start
 	mu     sync.Mutex
@@ -65,10 +50,10 @@ type Service struct {
 
 // New makes a service that records on this host.
 func New(log *slog.Logger) *Service {
-	return &Service{log: log, tracer: host{}, calls: map[uint32]int{}}
+	return &Service{log: log, tracer: tracer.Host{}, calls: map[uint32]int{}}
 }
 
-// Listen opens the socket for a group, or for all users where gid is -1. Nobody else's socket is taken away.
+// Listen opens the socket for a group, or for all users where gid is -1. Nobody else's socket is removed.
 func Listen(path string, gid int) (*net.UnixListener, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -171,7 +156,7 @@ func (s *Service) leave(uid uint32) {
 }
 
 func (s *Service) do(conn *net.UnixConn, uid uint32, r *request, fds []int) error {
-	if !wrapper.IsID(r.ID) {
+	if !annotation.IsID(r.ID) {
 		return fmt.Errorf("container id %.64q is not one", r.ID)
 	}
 	switch {
@@ -189,8 +174,8 @@ func (s *Service) do(conn *net.UnixConn, uid uint32, r *request, fds []int) erro
 // start arms the recorder for the process behind a pidfd.
 func (s *Service) start(uid uint32, r *request, pidfd int) error {
 	// The name goes into the recording, for people; a hook of root's would ask a path for its version.
-	if !wrapper.IsName(r.Runtime.Name, 64, "_.-") {
-		return fmt.Errorf("runtime %.64q is no name", r.Runtime.Name)
+	if !annotation.IsName(r.Runtime.Name, 64, "_.-") {
+		return fmt.Errorf("runtime %.64q is not a name", r.Runtime.Name)
 	}
 	pid, err := pidOf(pidfd)
 	if err != nil {
@@ -205,13 +190,12 @@ func (s *Service) start(uid uint32, r *request, pidfd int) error {
 		return err
 	}
 	id := ours(uid, r.ID)
-	now := time.Now()
 	err = s.tracer.Start(id, pid, tracer.Options{
 		Denials: r.Denials,
 		Filter:  r.Filter,
 		Hook:    json.RawMessage(`{"annotations":{"dev.seccompgen.record":"true"}}`), // status --collect writes it for root
 		Header: profile.Recording{
-			Runtime: r.Runtime, NoNewPrivileges: r.NoNewPrivileges, Workload: r.Workload, Runs: []profile.Run{{ID: id, Seconds: float64(now.Unix())}},
+			Runtime: r.Runtime, NoNewPrivileges: r.NoNewPrivileges, Workload: r.Workload,
 		},
 	})
 	if err != nil {
@@ -236,7 +220,7 @@ func (s *Service) room(uid uint32) error {
 		if !ok {
 			continue
 		}
-		if s.forsaken(r) {
+		if r.Stale(staleAfter) {
 			if err := s.tracer.Abort(r.ID); err != nil && !errors.Is(err, tracer.ErrNotRecording) {
 				return err
 			}
@@ -252,16 +236,6 @@ func (s *Service) room(uid uint32) error {
 		return fmt.Errorf("%w for rootless containers: %d of user %d and %d of all users are under way", tracer.ErrFull, mine, uid, all)
 	}
 	return nil
-}
-
-// forsaken tells of a container that was created some time ago, and has ended before it was started.
-func (s *Service) forsaken(r tracer.Status) bool {
-	runs := r.Options.Header.Runs
-	if r.State != tracer.Ended || len(runs) != 1 || time.Since(time.Unix(int64(runs[0].Seconds), 0)) < forsakenAfter {
-		return false
-	}
-	rec, err := s.tracer.Peek(r.ID)
-	return err == nil && rec.Dropped[profile.DropNotStarted] > 0
 }
 
 // collect sends a recording, and forgets it once the hook has kept it. The lock of the recorder, which all hooks of the host
@@ -410,10 +384,10 @@ func pidOf(fd int) (int, error) {
 			return 0, errors.New("process of the container has ended, or is in another pid namespace")
 		}
 	}
-	return 0, errors.New("descriptor is no pidfd")
+	return 0, errors.New("descriptor is not a pidfd")
 }
 
-// ownedBy tells whether a process is in a user namespace that belongs to a user: the topmost below ours, which is the one
+// ownedBy reports by an error whether a process is in a user namespace that belongs to a user: the topmost below ours, which is the one
 // that decides what its user may do to all processes in it and below.
 func ownedBy(pid int, uid uint32) error {
 	var own unix.Stat_t

@@ -128,7 +128,7 @@ func (x *repairer) probe(ctx context.Context, s *container.Session, b *bundle.Bu
 func probing(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 	soft := *p
 	soft.DefaultAction, soft.DefaultErrnoRet = specs.ActLog, nil
-	soft.Architectures = container.AllowAll().Architectures
+	soft.Architectures = profile.NativeABIs()
 	soft.Syscalls = slices.Clone(p.Syscalls)
 	r := profile.Resolve(p)
 	if r.Default.Action == specs.ActAllow || r.Default.Action == specs.ActLog {
@@ -178,7 +178,7 @@ func refused(p *specs.LinuxSeccomp, rec *profile.Recording, round int) []profile
 	return all
 }
 
-func native() specs.Arch { return container.AllowAll().Architectures[0] }
+func native() specs.Arch { return profile.NativeABIs()[0] }
 
 func outcome(action string, errno uint32) string {
 	if action == "errno" {

@@ -20,6 +20,7 @@ import (
 	"github.com/seccompgen/seccompgen/internal/bundle"
 	"github.com/seccompgen/seccompgen/internal/container"
 	"github.com/seccompgen/seccompgen/internal/docker"
+	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -92,7 +93,7 @@ type Test struct {
 
 // Setting is one way to run containers, in which a profile has to hold.
 type Setting struct {
-	Runtime         *container.Runtime
+	Runtime         *ociruntime.Runtime
 	NoNewPrivileges bool
 }
 
@@ -270,7 +271,7 @@ func onABIs(names []string, abis []specs.Arch) []string {
 
 // control makes a run without the profile.
 func (o *Options) control(ctx context.Context, s *container.Session, i int, b *bundle.Bundle) (*profile.Recording, error) {
-	rec, err := o.run(ctx, s, i, b, container.AllowAll(), false)
+	rec, err := o.run(ctx, s, i, b, profile.AllowAll(), false)
 	if err != nil {
 		return nil, fmt.Errorf("control run without the profile: %w", err)
 	}

@@ -1,12 +1,11 @@
-// Package wrapper is the OCI runtime seccompgen-RUNTIME, for engines that know no hooks: it looks whether a container that is
-// created asks for a recording. If so oci-hook adds the hook to its configuration; all else is handed to RUNTIME as it is.
+// Package wrapper is the OCI runtime seccompgen-RUNTIME, for engines that know no hooks: it checks whether a container
+// being created asks for a recording. If so oci-hook adds the hook to its configuration; all else is handed to RUNTIME as it is.
 //
 // Engines call a runtime five times and more for a container, and most containers ask for nothing: this imports
 // little, so that it starts fast.
 package wrapper
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,17 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-)
 
-// What asks for a recording. Whoever may create a container writes these: they are data of strangers.
-const (
-	// RecordAnnotation holds a name for the recording, or true. RecordAnnotation/CONTAINER is for that container of a pod.
-	RecordAnnotation = "dev.seccompgen.record"
-	// TraceAnnotation is that of oci-seccomp-bpf-hook: of:OUTPUT[;if:INPUT].
-	TraceAnnotation = "io.containers.trace-syscall"
-	// RecordEnv in a container's environment does what RecordAnnotation does: Docker tells its runtimes of no labels, and of
-	// annotations only since API 1.43.
-	RecordEnv = "SECCOMPGEN_RECORD"
+	"github.com/seccompgen/seccompgen/internal/annotation"
 )
 
 // prefix begins the names under which programs are runtimes: seccompgen-runc is runc with the hook.
@@ -35,32 +25,6 @@ const prefix = "seccompgen-"
 func RuntimeOf(argv0 string) (string, bool) {
 	return strings.CutPrefix(filepath.Base(argv0), prefix)
 }
-
-// Mentions tells whether a state or configuration can hold an annotation of ours.
-func Mentions(data []byte) bool {
-	return bytes.Contains(data, []byte(RecordAnnotation)) || bytes.Contains(data, []byte(TraceAnnotation))
-}
-
-// Asks tells whether a configuration can ask for a recording.
-func Asks(config []byte) bool {
-	return Mentions(config) || bytes.Contains(config, []byte(RecordEnv+"="))
-}
-
-// IsName tells whether a stranger's string may begin a file's name: letters, digits and some others, of which none at the
-// beginning; no separator, no leading dot, nothing that a shell or a terminal minds. (A regexp would cost every start.)
-func IsName(s string, most int, others string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !alnum && (i == 0 || strings.IndexByte(others, c) < 0) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= most
-}
-
-// IsID tells whether a container's id is one that runc and crun accept, and does as a file name with ".json".
-func IsID(id string) bool { return IsName(id, 200, "_+.-") }
 
 // MaxConfig bounds a configuration.
 const MaxConfig = 64 << 20
@@ -110,7 +74,7 @@ func Run(argv []string) error {
 	}
 	if bundle, ok := Created(argv[1:]); ok {
 		// What cannot be read is the runtime's to complain about.
-		if config, err := ReadConfig(bundle); err == nil && Asks(config) {
+		if config, err := ReadConfig(bundle); err == nil && annotation.Asks(config) {
 			self, err := os.Executable()
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)

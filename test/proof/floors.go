@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
-	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -31,7 +31,7 @@ func (p *proof) floors(ctx context.Context, _ []workload) error {
 		return err
 	}
 	for _, name := range p.runtimes {
-		rt, err := container.FindRuntime(name)
+		rt, err := ociruntime.Find(name)
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func copyProgram(from, to string) error {
 }
 
 // start runs one container with the hook in it, and returns what the hook recorded.
-func (p *proof) start(ctx context.Context, rt *container.Runtime, rootfs string, nnp, separately bool) (*profile.Recording, error) {
+func (p *proof) start(ctx context.Context, rt *ociruntime.Runtime, rootfs string, nnp, separately bool) (*profile.Recording, error) {
 	dir, err := os.MkdirTemp(p.work, "floor-")
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (p *proof) start(ctx context.Context, rt *container.Runtime, rootfs string,
 	recording := filepath.Join(dir, "recording.json")
 	hook := []specs.Hook{{Path: filepath.Join(p.bin, "oci-hook"), Args: []string{"oci-hook", "--output", recording}}}
 	b.Spec.Hooks = &specs.Hooks{CreateRuntime: hook, Poststop: hook}
-	b.Spec.Linux.Seccomp = container.AllowAll()
+	b.Spec.Linux.Seccomp = profile.AllowAll()
 	config, err := json.Marshal(b.Spec)
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (p *proof) start(ctx context.Context, rt *container.Runtime, rootfs string,
 }
 
 // runtimeCall runs a command of the runtime. What create makes keeps the output open: it goes to a file.
-func runtimeCall(ctx context.Context, rt *container.Runtime, dir string, args ...string) error {
+func runtimeCall(ctx context.Context, rt *ociruntime.Runtime, dir string, args ...string) error {
 	out, err := os.Create(filepath.Join(dir, "output"))
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package hook
+package dropin
 
 import (
 	"encoding/json"
@@ -9,13 +9,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/profile"
 )
 
 func TestExtend(t *testing.T) {
 	errno := uint(38)
-	native := string(nativeABI())
+	native := string(profile.NativeABIs()[0])
 	seen := &specs.LinuxSeccomp{
-		DefaultAction: specs.ActErrno, Architectures: []specs.Arch{nativeABI()},
+		DefaultAction: specs.ActErrno, Architectures: []specs.Arch{profile.NativeABIs()[0]},
 		Syscalls: []specs.LinuxSyscall{{Names: []string{"write", "read", "mkdir"}, Action: specs.ActAllow}},
 	}
 	for _, c := range []struct {
@@ -89,7 +91,7 @@ func TestExtend(t *testing.T) {
 		if c.built != nil {
 			built = c.built
 		}
-		data, err := extend(input, built)
+		data, err := Extend(input, built)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -104,13 +106,13 @@ func TestExtend(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
 		}
-		if err := isProfile(data); err != nil {
+		if err := IsProfile(data); err != nil {
 			t.Errorf("%s: not taken for a profile of ours: %v", c.name, err)
 		}
-		if again, err := extend(input, built); err != nil || string(again) != string(data) {
+		if again, err := Extend(input, built); err != nil || string(again) != string(data) {
 			t.Errorf("%s: other bytes the second time", c.name)
 		}
-		if twice, err := extend(data, built); err != nil || string(twice) != string(data) {
+		if twice, err := Extend(data, built); err != nil || string(twice) != string(data) {
 			t.Errorf("%s: extending what was extended changes it: %v\n%s", c.name, err, twice)
 		}
 	}
@@ -118,7 +120,7 @@ func TestExtend(t *testing.T) {
 
 func TestExtendRefuses(t *testing.T) {
 	for _, input := range []string{"", "x", "[]", "null", "1", `{"syscalls":{}}`, `{"syscalls":[1]}`, `{"syscalls":[{"names":"read"}]}`, `{"architectures":"x"}`, `{"archMap":{}}`, `{"syscalls":[],"Syscalls":[]}`, `{} {}`} {
-		if data, err := extend([]byte(input), &specs.LinuxSeccomp{}); err == nil {
+		if data, err := Extend([]byte(input), &specs.LinuxSeccomp{}); err == nil {
 			t.Errorf("%s is extended, to %s", input, data)
 		}
 	}
@@ -130,11 +132,11 @@ func TestExtendPodmansDefault(t *testing.T) {
 	if err != nil {
 		t.Skipf("SKIPPED: no profile of containers-common here: %v", err)
 	}
-	data, err := extend(input, &specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"read", "mount", "not_a_call"}, Action: specs.ActAllow}}})
+	data, err := Extend(input, &specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"read", "mount", "not_a_call"}, Action: specs.ActAllow}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := readInput(data)
+	p, err := read(data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +152,7 @@ func FuzzExtend(f *testing.F) {
 	}
 	built := &specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{{Names: []string{"read", "write"}, Action: specs.ActAllow}}}
 	f.Fuzz(func(t *testing.T, input []byte) {
-		p, err := readInput(input)
+		p, err := read(input)
 		if err != nil {
 			return
 		}
@@ -158,11 +160,11 @@ func FuzzExtend(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, err := extend(input, built)
+		data, err := Extend(input, built)
 		if err != nil {
 			t.Fatalf("read and not extended: %v", err)
 		}
-		if p, err = readInput(data); err != nil {
+		if p, err = read(data); err != nil {
 			t.Fatal(err)
 		}
 		rules, err := get[[]struct{ Names []string }](p, "syscalls")

@@ -1,4 +1,8 @@
-package hook
+// Package recordings keeps recordings and the profiles beside them in a directory of the host's.
+//
+// What surprises: strangers have a say in the names of its files, and in those of the files outside of it that annotations
+// name. Nothing is written over that is not a recording or a profile, and evidence never.
+package recordings
 
 import (
 	"bytes"
@@ -12,17 +16,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/seccompgen/seccompgen/internal/wrapper"
+	"github.com/seccompgen/seccompgen/internal/annotation"
+	"github.com/seccompgen/seccompgen/internal/dropin"
 	"github.com/seccompgen/seccompgen/profile"
 )
-
-// This file holds all that touches files whose names or places strangers have a say in.
 
 const (
 	maxFile    = 16 << 20 // bytes of a recording or profile that is read again
@@ -31,9 +33,11 @@ const (
 	minFree    = 64 << 20 // bytes that must be free there
 )
 
-// openDir opens the configured directory of recordings, and makes it first if need be. Nobody but root may change it:
-// names in it are then what this package made them.
-func openDir(path string) (*os.Root, error) {
+// Dir is a directory of recordings that nobody but root may change: names in it are what this package made them.
+type Dir struct{ root *os.Root }
+
+// Open opens a directory, and makes it first if need be.
+func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the recordings: %w", err)
 	}
@@ -49,8 +53,11 @@ func openDir(path string) (*os.Root, error) {
 		done(dir)
 		return nil, err
 	}
-	return dir, nil
+	return &Dir{dir}, nil
 }
+
+// Close closes the directory.
+func (d *Dir) Close() error { return d.root.Close() }
 
 // done closes what was only read, or written and synced before.
 func done(c io.Closer) { c.Close() }
@@ -59,8 +66,26 @@ func owner(info fs.FileInfo) uint32 {
 	return info.Sys().(*syscall.Stat_t).Uid
 }
 
+// Check refuses a recording that could not be kept under a name, with a profile beside it if one is wanted.
+func (d *Dir) Check(name string, profile bool) error {
+	if err := d.room(); err != nil {
+		return err
+	}
+	_, _, err := existing(d.root, name+".json", isRecording)
+	if profile && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		_, _, err = existing(d.root, name+profileSuffix, dropin.IsProfile)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+const profileSuffix = ".profile.json"
+
 // room refuses a recording for which the directory would be too full.
-func room(dir *os.Root) error {
+func (d *Dir) room() error {
+	dir := d.root
 	f, err := dir.Open(".")
 	if err != nil {
 		return err
@@ -71,7 +96,7 @@ func room(dir *os.Root) error {
 		return err
 	}
 	if len(names) >= maxEntries {
-		return fmt.Errorf("%s holds %d files: take old recordings away", dir.Name(), len(names))
+		return fmt.Errorf("%s holds %d files: remove old ones", dir.Name(), len(names))
 	}
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
@@ -93,7 +118,7 @@ func existing(dir *os.Root, name string, ours func([]byte) error) ([]byte, fs.Fi
 	path := filepath.Join(dir.Name(), name)
 	switch {
 	case !info.Mode().IsRegular():
-		return nil, nil, fmt.Errorf("%s is there and is no regular file (%v)", path, info.Mode().Type())
+		return nil, nil, fmt.Errorf("%s is there and is not a regular file (%v)", path, info.Mode().Type())
 	case owner(info) != 0:
 		return nil, nil, fmt.Errorf("%s is there and belongs to user %d, not to root", path, owner(info))
 	case info.Sys().(*syscall.Stat_t).Nlink != 1:
@@ -136,7 +161,7 @@ func reopen(dir *os.Root, name string, info fs.FileInfo, flag int) (*os.File, er
 	return f, nil
 }
 
-// storing refuses the kernel's own file systems, whose regular files are none: they have no blocks.
+// storing reports an error for files on pseudo file systems (proc, sysfs, ...), which have no blocks.
 func storing(f *os.File) error {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
@@ -172,14 +197,15 @@ func replace(dir *os.Root, name string, data []byte, exists bool) (err error) {
 	return dir.Link(tmp, name)
 }
 
-// keep writes a recording as NAME.json into the directory. A restart of a container is added to its recording; where
-// that cannot be, it goes to NAME.2.json and on: evidence is never overwritten. It returns the file's name, and what it
-// holds now.
-func keep(dir *os.Root, t *target, r *profile.Recording) (string, *profile.Recording, error) {
+// Keep writes a recording as NAME.json into the directory. A restart of a container is added to its recording, also under
+// another id where pod says that the name is that of a container of a pod; where that cannot be, it goes to NAME.2.json and on:
+// evidence is never overwritten. It returns the file's name, and what it holds now.
+func (d *Dir) Keep(name string, pod bool, r *profile.Recording) (string, *profile.Recording, error) {
+	dir := d.root
 	for n := 1; n < 100; n++ {
-		file := t.name + ".json"
+		file := name + ".json"
 		if n > 1 {
-			file = fmt.Sprintf("%s.%d.json", t.name, n)
+			file = fmt.Sprintf("%s.%d.json", name, n)
 		}
 		data, _, err := existing(dir, file, isRecording)
 		exists := err == nil
@@ -188,7 +214,7 @@ func keep(dir *os.Root, t *target, r *profile.Recording) (string, *profile.Recor
 		}
 		all := r
 		if exists {
-			if all, err = again(data, r, t.container != "" && t.sandbox != ""); err != nil {
+			if all, err = again(data, r, pod); err != nil {
 				continue
 			}
 		}
@@ -201,7 +227,7 @@ func keep(dir *os.Root, t *target, r *profile.Recording) (string, *profile.Recor
 		}
 		return file, all, nil
 	}
-	return "", nil, fmt.Errorf("%s holds 99 recordings of %s: take old ones away", dir.Name(), t.name)
+	return "", nil, fmt.Errorf("%s holds 99 recordings of %s: remove old ones", dir.Name(), name)
 }
 
 // again adds a run to the recording of a container's earlier runs. The same container started again has the same id; one
@@ -232,13 +258,14 @@ func again(old []byte, r *profile.Recording, pod bool) (*profile.Recording, erro
 	return profile.Merge(before, &run)
 }
 
-// keepProfile writes a profile into the directory, over an earlier one of the same name.
-func keepProfile(dir *os.Root, name string, data []byte) error {
-	_, _, err := existing(dir, name, isProfile)
+// KeepProfile writes a profile beside the recording NAME.json, over an earlier one.
+func (d *Dir) KeepProfile(name string, data []byte) error {
+	name += profileSuffix
+	_, _, err := existing(d.root, name, dropin.IsProfile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := replace(dir, name, data, err == nil); err != nil {
+	if err := replace(d.root, name, data, err == nil); err != nil {
 		return fmt.Errorf("write the profile: %w", err)
 	}
 	return nil
@@ -246,15 +273,15 @@ func keepProfile(dir *os.Root, name string, data []byte) error {
 
 // ReadProfile reads NAME.json from a directory of profiles that is root's alone. The name may be a stranger's.
 func ReadProfile(path, name string) (*specs.LinuxSeccomp, error) {
-	if !wrapper.IsName(name, 64, "_.-") {
+	if !annotation.IsName(name, 64, "_.-") {
 		return nil, fmt.Errorf("a profile's name has 1 to 64 letters, digits, _, - and dots, not %.80q", name)
 	}
-	dir, err := openDir(path)
+	dir, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer done(dir)
-	data, _, err := existing(dir, name+".json", isProfile)
+	data, _, err := existing(dir.root, name+".json", dropin.IsProfile)
 	if err != nil {
 		return nil, err
 	}
@@ -265,131 +292,18 @@ func ReadProfile(path, name string) (*specs.LinuxSeccomp, error) {
 	return &p, nil
 }
 
-// openParent opens the directory of a file outside of ours. Symbolic links on the way to it must be root's, as /var/run
-// is: others' could change between two looks.
-func openParent(path string) (*os.Root, string, error) {
-	dir, name := filepath.Split(path)
-	dir = filepath.Clean(dir)
-	for at := dir; at != "/"; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return nil, "", err
-		}
-		if info.Mode()&fs.ModeSymlink != 0 && owner(info) != 0 {
-			return nil, "", fmt.Errorf("%s is a symbolic link of user %d", at, owner(info))
-		}
-	}
-	resolved, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, "", err
-	}
-	fd, err := unix.Openat2(unix.AT_FDCWD, resolved, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
-	if err != nil {
-		return nil, "", fmt.Errorf("open directory %s: %w", resolved, err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
-	return root, name, err
+// isRecording reports by an error whether a file's content is a recording, so that it may be replaced by one.
+func isRecording(data []byte) error {
+	_, err := profile.ReadRecording(bytes.NewReader(data))
+	return err
 }
 
-// mayTrace is what an output file may hold before: nothing, as mktemp leaves it, or one of ours.
-func mayTrace(data []byte) error {
-	if len(data) == 0 || isRecording(data) == nil {
-		return nil
-	}
-	return isProfile(data)
-}
+// collected is the name of an empty file that says to a poststop hook which comes after all, as an engine that was restarted
+// calls it, that its recording is not lost.
+func collected(id string) string { return ".collected-" + id }
 
-// checkTrace tells whether writeTrace could write there.
-func checkTrace(path string) error {
-	dir, name, err := openParent(path)
-	if err != nil {
-		return err
-	}
-	defer done(dir)
-	f, err := dir.Open(".")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := storing(f); err != nil {
-		return err
-	}
-	_, _, err = existing(dir, name, mayTrace)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return pathError(err, dir, path)
-}
+// NoteCollected notes that the recording of a container was collected in its hook's place.
+func (d *Dir) NoteCollected(id string) error { return replace(d.root, collected(id), nil, false) }
 
-// pathError speaks of the file by the name that the user gave it.
-func pathError(err error, dir *os.Root, path string) error {
-	if err == nil {
-		return nil
-	}
-	return errors.New(strings.ReplaceAll(err.Error(), dir.Name(), filepath.Dir(path)))
-}
-
-// writeTrace writes a profile where the drop-in's annotation wants it: in place if it is there.
-func writeTrace(path string, data []byte) error {
-	dir, name, err := openParent(path)
-	if err != nil {
-		return err
-	}
-	defer done(dir)
-	_, info, err := existing(dir, name, mayTrace)
-	var f *os.File
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		f, err = dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o644)
-		if err == nil {
-			err = errors.Join(storing(f), f.Chmod(0o644))
-		}
-	case err == nil:
-		f, err = reopen(dir, name, info, os.O_WRONLY)
-	}
-	if err != nil {
-		if f != nil {
-			f.Close()
-		}
-		return pathError(err, dir, path)
-	}
-	if err = f.Truncate(0); err == nil {
-		_, err = f.Write(data)
-	}
-	return pathError(errors.Join(err, f.Sync(), f.Close()), dir, path)
-}
-
-// readTraceInput reads the profile that is to be extended.
-func readTraceInput(path string) ([]byte, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 && owner(info) == 0 {
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, err
-		}
-	}
-	dir, name, err := openParent(path)
-	if err != nil {
-		return nil, err
-	}
-	defer done(dir)
-	info, err := dir.Lstat(name)
-	if err != nil {
-		return nil, pathError(err, dir, path)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxInput {
-		return nil, fmt.Errorf("%s is no regular file of at most %d bytes", path, maxInput)
-	}
-	f, err := reopen(dir, name, info, os.O_RDONLY)
-	if err != nil {
-		return nil, pathError(err, dir, path)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxInput+1))
-	if err != nil {
-		return nil, pathError(err, dir, path)
-	}
-	if len(data) > maxInput {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxInput)
-	}
-	return data, nil
-}
+// WasCollected reports whether NoteCollected came before, and forgets it.
+func (d *Dir) WasCollected(id string) bool { return d.root.Remove(collected(id)) == nil }

@@ -1,20 +1,18 @@
-package hook
+package annotation
 
 import (
 	"errors"
-	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestParseName(t *testing.T) {
 	for value, want := range map[string]string{
 		"": "", "true": "", "web": "web", "Web-1.2_x": "Web-1.2_x", "0": "0", strings.Repeat("a", 64): strings.Repeat("a", 64), "a..b": "a..b",
 	} {
-		if got, err := parseName(value); err != nil || got != want {
+		if got, err := ParseName(value); err != nil || got != want {
 			t.Errorf("%q: got %q, %v", value, got, err)
 		}
 	}
@@ -22,27 +20,27 @@ func TestParseName(t *testing.T) {
 		".", "..", "../x", "a/b", "/etc/passwd", "-rf", "_x", ".x", " x", "x ", "x\n", "\nx", "x\x00", "x\x00y", "é", "a b", "a;b", "$(id)", "a\\b",
 		"a%2fb", "\xff", "of:/tmp/x", strings.Repeat("a", 65), strings.Repeat("a", 1<<20),
 	} {
-		if got, err := parseName(value); !errors.Is(err, errInvalid) {
+		if got, err := ParseName(value); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%.80q is taken, as %.80q", value, got)
 		}
 	}
 }
 
 func TestParseTrace(t *testing.T) {
-	for value, want := range map[string]trace{
-		"of:/o.json":                {output: "/o.json"},
+	for value, want := range map[string]Trace{
+		"of:/o.json":                {Output: "/o.json"},
 		"of:/o;if:/i":               {"/o", "/i"},
 		"if:/i;of:/o":               {"/o", "/i"},
 		"of: /o ;if:\t/i ":          {"/o", "/i"},
 		"if: /a b/i ; of:/o":        {},
-		"of:/o":                     {output: "/o"},
-		"of:/a/.../o":               {output: "/a/.../o"},
-		"of:/a//o":                  {output: "/a//o"},
-		"of:/of:/if:":               {output: "/of:/if:"},
+		"of:/o":                     {Output: "/o"},
+		"of:/a/.../o":               {Output: "/a/.../o"},
+		"of:/a//o":                  {Output: "/a//o"},
+		"of:/of:/if:":               {Output: "/of:/if:"},
 		"if:/home/i j.json;of:/o=1": {"/o=1", "/home/i j.json"},
 	} {
 		got, err := parseTrace(value)
-		if want == (trace{}) { // a blank before the prefix
+		if want == (Trace{}) { // a blank before the prefix
 			if err == nil {
 				t.Errorf("%q is taken, as %+v", value, got)
 			}
@@ -87,7 +85,7 @@ func TestParseTrace(t *testing.T) {
 		"of:/" + strings.Repeat("a", 1<<20):      "longer than",
 		"of:/o;if:/" + strings.Repeat("b", 5000): "longer than",
 	} {
-		if got, err := parseTrace(value); !errors.Is(err, errInvalid) || !strings.Contains(err.Error(), want) || strings.ContainsAny(err.Error(), "\n\x00") {
+		if got, err := parseTrace(value); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) || strings.ContainsAny(err.Error(), "\n\x00") {
 			t.Errorf("%.80q: got %+v, %v, want an error with %q", value, got, err, want)
 		}
 	}
@@ -102,39 +100,39 @@ func TestAsked(t *testing.T) {
 	}{
 		{nil, ""},
 		{list{"a": "b"}, ""},
-		{list{RecordAnnotation + "er": "x"}, ""},
-		{list{RecordAnnotation: "false"}, ""},
-		{list{RecordAnnotation: ""}, RecordAnnotation + " "},
-		{list{RecordAnnotation: "true"}, RecordAnnotation + " "},
-		{list{RecordAnnotation: "web"}, RecordAnnotation + " web"},
-		{list{RecordAnnotation + "/web": "x"}, ""},
-		{list{RecordAnnotation + "/web": "x", name: "db"}, ""},
-		{list{RecordAnnotation + "/web": "x", name: "web"}, RecordAnnotation + "/web x"},
-		{list{RecordAnnotation + "/web": "x", RecordAnnotation: "all", name: "web"}, RecordAnnotation + "/web x"},
-		{list{RecordAnnotation + "/web": "false", RecordAnnotation: "all", name: "web"}, ""},
-		{list{RecordAnnotation + "/web": "x", RecordAnnotation: "all", name: "db"}, RecordAnnotation + " all"},
-		{list{RecordAnnotation: "web", kind: "sandbox"}, ""},
-		{list{RecordAnnotation: "../x", kind: "sandbox"}, ""},
-		{list{RecordAnnotation: "web", kind: "container"}, RecordAnnotation + " web"},
-		{list{TraceAnnotation: "of:/o;if:/i"}, TraceAnnotation + " /o /i"},
-		{list{TraceAnnotation + "/web": "of:/o"}, ""}, // CRI-O's to rewrite
+		{list{Record + "er": "x"}, ""},
+		{list{Record: "false"}, ""},
+		{list{Record: ""}, Record + " "},
+		{list{Record: "true"}, Record + " "},
+		{list{Record: "web"}, Record + " web"},
+		{list{Record + "/web": "x"}, ""},
+		{list{Record + "/web": "x", name: "db"}, ""},
+		{list{Record + "/web": "x", name: "web"}, Record + "/web x"},
+		{list{Record + "/web": "x", Record: "all", name: "web"}, Record + "/web x"},
+		{list{Record + "/web": "false", Record: "all", name: "web"}, ""},
+		{list{Record + "/web": "x", Record: "all", name: "db"}, Record + " all"},
+		{list{Record: "web", kind: "sandbox"}, ""},
+		{list{Record: "../x", kind: "sandbox"}, ""},
+		{list{Record: "web", kind: "container"}, Record + " web"},
+		{list{TraceSyscall: "of:/o;if:/i"}, TraceSyscall + " /o /i"},
+		{list{TraceSyscall + "/web": "of:/o"}, ""}, // CRI-O's to rewrite
 	} {
-		r, err := asked(c.annotations)
+		r, err := Asked(c.annotations)
 		got := ""
-		if r != nil && r.trace != nil {
-			got = r.key + " " + r.trace.output + " " + r.trace.input
+		if r != nil && r.Trace != nil {
+			got = r.Key + " " + r.Trace.Output + " " + r.Trace.Input
 		} else if r != nil {
-			got = r.key + " " + r.name
+			got = r.Key + " " + r.Name
 		}
 		if err != nil || got != c.want {
 			t.Errorf("%v: got %q, %v, want %q", c.annotations, got, err, c.want)
 		}
 	}
 	for _, annotations := range []list{
-		{RecordAnnotation: "web", TraceAnnotation: "of:/o"}, {RecordAnnotation: "false", TraceAnnotation: "of:/o"}, {RecordAnnotation: "a/b"}, {TraceAnnotation: "true"},
+		{Record: "web", TraceSyscall: "of:/o"}, {Record: "false", TraceSyscall: "of:/o"}, {Record: "a/b"}, {TraceSyscall: "true"},
 	} {
-		r, err := asked(annotations)
-		var refused *refusal
+		r, err := Asked(annotations)
+		var refused *Refusal
 		if r != nil || !errors.As(err, &refused) {
 			t.Errorf("%v: got %+v, %v", annotations, r, err)
 		}
@@ -146,20 +144,20 @@ func FuzzAnnotations(f *testing.F) {
 		f.Add(value)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		if name, err := parseName(value); err == nil && name != "" {
+		if name, err := ParseName(value); err == nil && name != "" {
 			if file := name + "-c1.json"; !filepath.IsLocal(file) || filepath.Base(file) != file || strings.ContainsAny(name, "/\x00\n ") || name[0] == '.' || name[0] == '-' {
 				t.Fatalf("let through as a name: %q", name)
 			}
 		}
 		r, err := parseTrace(value)
 		if err != nil {
-			if !errors.Is(err, errInvalid) || strings.ContainsAny(err.Error(), "\n\x00\x1b") {
+			if !errors.Is(err, ErrInvalid) || strings.ContainsAny(err.Error(), "\n\x00\x1b") {
 				t.Fatalf("error %q", err)
 			}
 			return
 		}
-		for _, path := range []string{r.output, r.input} {
-			if path == "" && r.input == "" {
+		for _, path := range []string{r.Output, r.Input} {
+			if path == "" && r.Input == "" {
 				continue
 			}
 			if !filepath.IsAbs(path) || strings.Contains(path+"/", "/../") || strings.ContainsAny(path, "\x00\n") || strings.HasSuffix(path, "/") {
@@ -167,9 +165,9 @@ func FuzzAnnotations(f *testing.F) {
 			}
 		}
 		// What was understood says the same again.
-		text := "of:" + r.output
-		if r.input != "" {
-			text += ";if:" + r.input
+		text := "of:" + r.Output
+		if r.Input != "" {
+			text += ";if:" + r.Input
 		}
 		if again, err := parseTrace(text); err != nil || *again != *r {
 			t.Fatalf("%q: got %+v, %v", text, again, err)
@@ -177,39 +175,36 @@ func FuzzAnnotations(f *testing.F) {
 	})
 }
 
-// Where recordings of a pod's containers go, by their hooks and by Collect, which knows less.
-func TestNames(t *testing.T) {
-	const by, in = "io.kubernetes.cri.container-name", "io.kubernetes.cri.sandbox-id"
-	for _, c := range []struct {
-		annotations map[string]string
-		want        string
-	}{
-		{map[string]string{RecordAnnotation: "shop"}, "shop-ID"},
-		{map[string]string{RecordAnnotation: ""}, "ID"},
-		{map[string]string{RecordAnnotation: "shop", by: "web"}, "shop-web-ID"},
-		{map[string]string{RecordAnnotation: "true", by: "web"}, "web-ID"},
-		{map[string]string{RecordAnnotation: "shop", RecordAnnotation + "/web": "front", by: "web"}, "front-web-ID"},
-		{map[string]string{RecordAnnotation: "shop", by: "web", in: "POD"}, "shop-web-POD"},
-		{map[string]string{RecordAnnotation: "", by: "web", in: "POD"}, "web-POD"},
-		{map[string]string{RecordAnnotation: "shop", by: "web", in: "../POD"}, "shop-web-ID"},
-		{map[string]string{RecordAnnotation: "shop", in: "POD"}, "shop-ID"},
-		{map[string]string{RecordAnnotation: "shop", by: "web", in: "POD", sandboxAnnotation: "VICTIM"}, "shop-web-ID"},
-		{map[string]string{TraceAnnotation: "of:/a/web.json", containerNameAnnotation: "web", sandboxAnnotation: "POD"}, "web-web-POD"},
-		{map[string]string{RecordAnnotation: "shop", by: "../../web"}, "shop-ID"},
-		{map[string]string{TraceAnnotation: "of:/a/web.json"}, "web-ID"},
+func TestNameInCRIO(t *testing.T) {
+	for long, want := range map[string]string{
+		"k8s_web_shop-0_default_0f7b_0": "web", "web": "", "": "", "k8s_web_shop": "", "docker_web_shop-0_default_0f7b_0": "", "k8s_we_b_shop-0_default_0f7b_0": "",
+		"k8s_../x_shop-0_default_0f7b_0": "", "k8s__shop-0_default_0f7b_0": "",
 	} {
-		o, err := parse(nil, io.Discard)
-		if err != nil {
-			t.Fatal(err)
+		if got := nameInCRIO(long); got != want {
+			t.Errorf("%q is %q, want %q", long, got, want)
 		}
-		target, err := o.target(&specs.State{ID: "ID"}, c.annotations)
-		if err != nil || target.name != c.want {
-			t.Errorf("%q: got %+v, %v", c.annotations, target, err)
-			continue
+	}
+}
+
+// NRI names a container, and what a pod says of itself does not count. CRI-O gives the long name there.
+func TestInPod(t *testing.T) {
+	for _, name := range []string{"web", "k8s_web_shop-0_default_0f7b_0"} {
+		forged := map[string]string{
+			crioNameKey: "k8s_db_x_x_x_0", criNameKey: "db", ContainerNameKey: "db", "io.kubernetes.cri-o.ContainerType": "sandbox",
+			Record + "/web": "front",
 		}
-		n := noteFor(o, target, "/b")
-		if again, err := o.target(&specs.State{ID: "ID"}, n.Annotations); err != nil || again.name != c.want {
-			t.Errorf("%q: collected as %+v, %v", c.annotations, again, err)
+		if r, err := Asked(InPod(forged, name)); err != nil || r == nil || r.Key != Record+"/web" || r.Value != "front" {
+			t.Errorf("%s: got %+v, %v", name, r, err)
 		}
+		all := InPod(map[string]string{Record + "/wbe": "front"}, name)
+		if r, err := Asked(all); err != nil || r != nil {
+			t.Errorf("%s: got %+v, %v", name, r, err)
+		}
+		if ContainerName(all) != "web" || !slices.Equal(Unmatched(all), []string{Record + "/wbe"}) {
+			t.Errorf("%s: got %q, %q", name, ContainerName(all), Unmatched(all))
+		}
+	}
+	if all := InPod(nil, "web"); ContainerName(all) != "web" {
+		t.Errorf("got %v", all)
 	}
 }

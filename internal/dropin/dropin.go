@@ -1,11 +1,12 @@
-package hook
+// Package dropin writes profiles as oci-seccomp-bpf-hook does, in whose place the hook can stand: what was built is added to a
+// profile in any of the formats that Podman reads, of which what is not known here is kept.
+package dropin
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -13,14 +14,6 @@ import (
 
 	"github.com/seccompgen/seccompgen/profile"
 )
-
-// nativeABI is the ABI that the drop-in's profiles always list.
-func nativeABI() specs.Arch {
-	if runtime.GOARCH == "arm64" {
-		return specs.ArchAARCH64
-	}
-	return specs.ArchX86_64
-}
 
 // entry is a rule as oci-seccomp-bpf-hook writes it: its readers find args there.
 type entry struct {
@@ -36,11 +29,11 @@ type archMapping struct {
 	SubArchitectures []specs.Arch `json:"subArchitectures"`
 }
 
-// The keys that extend touches. Engines read them whatever their case, so that extend has to.
+// The keys that Extend touches. Engines read them whatever their case, so that Extend has to.
 var seccompKeys = []string{"defaultAction", "architectures", "archMap", "syscalls"}
 
-// readInput decodes a profile in any of the formats that Podman reads, and keeps what this package does not know.
-func readInput(data []byte) (map[string]json.RawMessage, error) {
+// read decodes a profile in any of the formats that Podman reads, and keeps what this package does not know.
+func read(data []byte) (map[string]json.RawMessage, error) {
 	raw := map[string]json.RawMessage{}
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return nil, err
@@ -101,14 +94,14 @@ func architectures(p map[string]json.RawMessage) ([]specs.Arch, []archMapping, e
 	return list, rows, errors.Join(err, err2)
 }
 
-// extend returns the profile in the input, or an empty one, with what was built added to it, as oci-seccomp-bpf-hook
+// Extend returns the profile in the input, or an empty one, with what was built added to it, as oci-seccomp-bpf-hook
 // does: the default is ERRNO, the native architecture is listed, and names that the input mentions are not added, so
 // that what it blocks stays blocked. Unlike there, architectures that were seen are listed too.
-func extend(input []byte, built *specs.LinuxSeccomp) ([]byte, error) {
+func Extend(input []byte, built *specs.LinuxSeccomp) ([]byte, error) {
 	p := map[string]json.RawMessage{}
 	if input != nil {
 		var err error
-		if p, err = readInput(input); err != nil {
+		if p, err = read(input); err != nil {
 			return nil, err
 		}
 	}
@@ -160,7 +153,7 @@ func addArchitectures(p map[string]json.RawMessage, seen []specs.Arch) error {
 	if err != nil {
 		return err
 	}
-	native := nativeABI()
+	native := profile.NativeABIs()[0]
 	want := append([]specs.Arch{native}, seen...)
 	if len(rows) == 0 || len(list) > 0 {
 		for _, arch := range want {
@@ -184,9 +177,15 @@ func addArchitectures(p map[string]json.RawMessage, seen []specs.Arch) error {
 	return put(p, "archMap", rows)
 }
 
-// isProfile tells whether a file's content is a profile, so that it may be replaced by one.
-func isProfile(data []byte) error {
-	p, err := readInput(data)
+// Check refuses what Extend cannot extend.
+func Check(input []byte) error {
+	_, err := read(input)
+	return err
+}
+
+// IsProfile reports by an error whether a file's content is a profile, so that it may be replaced by one.
+func IsProfile(data []byte) error {
+	p, err := read(data)
 	if err != nil {
 		return err
 	}
@@ -194,10 +193,4 @@ func isProfile(data []byte) error {
 		return errors.New("no defaultAction")
 	}
 	return nil
-}
-
-// isRecording is the same for recordings.
-func isRecording(data []byte) error {
-	_, err := profile.ReadRecording(bytes.NewReader(data))
-	return err
 }
