@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// events are all that a hook can tell of, see docs/engines.md.
+// events are all that a hook can tell of, see docs/reference/metrics.md.
 var events = []string{"recorded", "refused", "failed", "unrecorded", "never started"}
 
 // tell notes an event in the system's log, and counts it where --metrics says.
