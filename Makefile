@@ -41,38 +41,37 @@ nri: build bin/containerd2/containerd ## test the NRI plugin with containerd 2, 
 hooks: build ## record Go servers by the hook in each engine and keep them busy under their profiles, into docs/results/hooks.md (root, an hour; RUNS=20 SECONDS=30)
 	go test -tags seccomp,hooks -count 1 -timeout 3h -run TestHooks ./test/engines -hooks.runs $(or $(RUNS),20) -hooks.seconds $(or $(SECONDS),30) -hooks.o $(CURDIR)/docs/results/hooks.md
 
-bench: build ## measure the cost of recording, of build and of the static analysis, into docs/benchmarks.md (root)
+bench: build ## measure the cost of recording, of build and of the static analysis, into docs/results/benchmarks.md (root)
 	@scripts/setup bench
 	go run -tags seccomp ./tracer/bench -o bin/bench.md
 	go run -tags seccomp ./test/proof -overhead -o bin/overhead.md
 	go run -tags seccomp ./test/proof -speed -o bin/speed.md
-	cat bin/bench.md bin/overhead.md bin/speed.md >docs/benchmarks.md
+	cat bin/bench.md bin/overhead.md bin/speed.md >docs/results/benchmarks.md
 
-workloads: build bin/runc ## prove record, build, verify on all workloads, into docs/workloads.md (root, about an hour)
-	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/workloads.md
+workloads: build bin/runc ## prove record, build, verify on all workloads, into docs/results/workloads.md (root, about an hour)
+	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/results/workloads.md
 
-static: build ## compare the policy's table with what four Go versions build, and what workloads call with what their machine code can call, into docs/workloads-static.md (root)
+static: build ## compare the policy's table with what four Go versions build, and what workloads call with what their machine code can call, into docs/results/workloads-static.md (root)
 	go test -tags seccomp -count 1 -run TestClosureHoldsTheAnalysis ./profile -toolchains go1.24.0,go1.25.0,go1.26.0,go1.27.0
-	go run -tags seccomp ./test/proof -static -runs 1 -o docs/workloads-static.md
+	go run -tags seccomp ./test/proof -static -runs 1 -o docs/results/workloads-static.md
 
-mutations: build ## prove that verify names every call that is taken away, into docs/mutations.md (root; MODULE=... for some; goes on after a stop)
-	go run -tags seccomp ./test/proof -mutations -runs 20 -state bin/mutations -only $(or $(MODULE),$(SMALLEST)) -o docs/mutations.md
+mutations: build ## prove that verify names every call that is taken away, into docs/results/mutations.md (root; MODULE=... for some; goes on after a stop)
+	go run -tags seccomp ./test/proof -mutations -runs 20 -state bin/mutations -only $(or $(MODULE),$(SMALLEST)) -o docs/results/mutations.md
 
-alarms: build ## verify robust profiles 200 times, into docs/alarms.md (root; MODULE=...)
-	go run -tags seccomp ./test/proof -alarms -runs 200 -only $(or $(MODULE),$(SMALLEST)) -o docs/alarms.md
+alarms: build ## verify robust profiles 200 times, into docs/results/alarms.md (root; MODULE=...)
+	go run -tags seccomp ./test/proof -alarms -runs 200 -only $(or $(MODULE),$(SMALLEST)) -o docs/results/alarms.md
 
-repairs: build ## repair from a profile that allows nothing, into docs/repairs.md (root; MODULE=...; default: all workloads)
-	go run -tags seccomp ./test/proof -repairs -runs 20 -only '$(MODULE)' -o docs/repairs.md
+repairs: build ## repair from a profile that allows nothing, into docs/results/repairs.md (root; MODULE=...; default: all workloads)
+	go run -tags seccomp ./test/proof -repairs -runs 20 -only '$(MODULE)' -o docs/results/repairs.md
 
-shrinks: build ## shrink, and confirm the certificates, into docs/shrinks.md (root; MODULE=...)
-	go run -tags seccomp ./test/proof -shrinks -only $(or $(MODULE),mountinfo,pty,flock,time-386) -o docs/shrinks.md
+shrinks: build ## shrink, and confirm the certificates, into docs/results/shrinks.md (root; MODULE=...)
+	go run -tags seccomp ./test/proof -shrinks -only $(or $(MODULE),mountinfo,pty,flock,time-386) -o docs/results/shrinks.md
 
 hosts: build ## record on each host of a matrix, and verify on each other, into docs/results/hosts.md (root)
-	mkdir -p docs/results
 	go run -tags seccomp ./test/proof -hosts -o docs/results/hosts.md
 
-policies: build ## compare what the policies make of one run in 50 others, into docs/policies.md (root, half an hour)
-	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/policies.md
+policies: build ## compare what the policies make of one run in 50 others, into docs/results/policies.md (root, half an hour)
+	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/results/policies.md
 
 floors: build bin/runc ## measure what the runtimes need under a filter, into profile/floors.json (root; RUNTIMES=...)
 	go run -tags seccomp ./test/proof -floors -runs 300 -runtimes $(RUNTIMES) -o profile/floors.json

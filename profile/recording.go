@@ -43,7 +43,7 @@ const (
 	BoundaryExecve Boundary = "execve" // at the workload's execve: the runtime's calls under a filter are not in it
 )
 
-// Recording is the evidence of one or more runs of the same workload under the same runtime. docs/recording-format.md
+// Recording is the evidence of one or more runs of the same workload under the same runtime. docs/reference/recording.md
 // describes the file.
 type Recording struct {
 	Version         int               `json:"version"`

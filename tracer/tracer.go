@@ -7,7 +7,7 @@
 // What surprises: the pid given to [Start] must be one of the host's pid namespace; a recording belongs to the host
 // until it is collected or aborted, also if every process of ours dies; all functions need root. On kernels before
 // 6.2 that are built with full preemption, task-local storage can refuse a look-up while the CPU is inside another
-// one, which no counter sees; see docs/architecture.md.
+// one, which no counter sees; see docs/explanation/architecture.md.
 package tracer
 
 import (

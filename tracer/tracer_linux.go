@@ -110,7 +110,7 @@ func find(metas map[uint32]meta, id string) (uint32, meta, bool) {
 }
 
 // Start arms the process pid, a container's init that has not installed its filter yet: recording of container id
-// begins by itself, as docs/architecture.md says. To start the same container again is no error.
+// begins by itself, as docs/explanation/architecture.md says. To start the same container again is no error.
 func Start(id string, pid int, o Options) error {
 	if id == "" || pid <= 0 {
 		return fmt.Errorf("container %q with pid %d: an id and a pid are needed", id, pid)

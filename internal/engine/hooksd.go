@@ -219,7 +219,7 @@ func (h *Host) hooksD(plan *Plan, name, dir string, install bool) error {
 			return err
 		}
 		if old != nil && !ours(old) {
-			return fmt.Errorf("%s is there and is not ours: take it away, or register %s by hand (docs/engines.md)", path, filepath.Join(h.Dir, "oci-hook"))
+			return fmt.Errorf("%s is there and is not ours: take it away, or register %s by hand (docs/howto/podman.md)", path, filepath.Join(h.Dir, "oci-hook"))
 		}
 		c := Change{Path: path, Old: old}
 		if install {

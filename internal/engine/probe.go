@@ -36,7 +36,7 @@ func CanProbe(engine string) bool { return engine == "podman" || engine == "dock
 // file.
 func (p *Probe) Run(ctx context.Context, engine string) (r *profile.Recording, err error) {
 	if !CanProbe(engine) {
-		return nil, errors.New("the kubelet starts its containers: annotate a pod (docs/kubernetes.md)")
+		return nil, errors.New("the kubelet starts its containers: annotate a pod (docs/howto/kubernetes.md)")
 	}
 	s := (&Host{}).status(engine)
 	switch {

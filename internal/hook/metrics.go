@@ -16,7 +16,7 @@ import (
 	"github.com/seccompgen/seccompgen/internal/journal"
 )
 
-// events are all that a hook can report, see docs/engines.md.
+// events are all that a hook can report, see docs/reference/metrics.md.
 var events = []string{"recorded", "refused", "failed", "unrecorded", "never started"}
 
 // report notes an event in the system's log, and counts it where --metrics says.

@@ -35,7 +35,7 @@ type Statement struct {
 	All     int `json:"all"`
 }
 
-// Document is the report as JSON: that of verify, and more keys. docs/report-format.md describes it.
+// Document is the report as JSON: that of verify, and more keys. docs/reference/report.md describes it.
 type Document struct {
 	*verify.Report
 	ProfileSHA256 string              `json:"profileSHA256,omitempty"`

@@ -147,7 +147,7 @@ func TestCheck(t *testing.T) {
 
 // TestSchema holds the documented schema and the output together, and tries that the schema can refuse at all.
 func TestSchema(t *testing.T) {
-	schema, err := jsonschema.NewCompiler().Compile("../../docs/report.schema.json")
+	schema, err := jsonschema.NewCompiler().Compile("../../docs/reference/report.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestSchema(t *testing.T) {
 	described := schema.Properties
 	for key := range decode(t, encode(t, failed(t), "x.json")).(map[string]any) {
 		if described[key] == nil {
-			t.Errorf("docs/report.schema.json does not describe %q", key)
+			t.Errorf("docs/reference/report.schema.json does not describe %q", key)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func goList(t *testing.T, env []string, args ...string) []goPackage {
 
 func within(path, tree string) bool { return path == tree || strings.HasPrefix(path, tree+"/") }
 
-// TestImports holds the borders between the packages (docs/architecture.md). The reasons stand beside them.
+// TestImports holds the borders between the packages (docs/explanation/architecture.md). The reasons stand beside them.
 func TestImports(t *testing.T) {
 	doors := []struct {
 		lib  string
