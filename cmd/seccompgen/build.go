@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,7 +53,7 @@ func build(c *cli.Context) error {
 		return err
 	}
 	if !c.Args().Present() {
-		return fmt.Errorf("no recording: see seccompgen build --help")
+		return seeHelp(c.Command, errors.New("no recording"))
 	}
 	if err := checkFormat(c); err != nil {
 		return err
@@ -112,7 +113,7 @@ func build(c *cli.Context) error {
 			return err
 		}
 		if len(wrong) > 0 {
-			return fmt.Errorf("this host's libseccomp %s makes another filter of the profile: %s: build with --args off", scmp.Version(), wrong[0])
+			return hinted{fmt.Errorf("this host's libseccomp %s makes another filter of the profile: %s", scmp.Version(), wrong[0]), "build with --args off"}
 		}
 	}
 	other, err := docker.Default(p.Architectures)
@@ -132,34 +133,34 @@ func build(c *cli.Context) error {
 		reportUnanalyzed(c.App.ErrWriter, recordings)
 	}
 	kinds := countKinds(why)
-	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS\n",
+	say(c.App.ErrWriter, "%s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS",
 		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["portability"], kinds["argument"], kinds["errno"])
 	for _, e := range wider {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s on %s is %s\n", e.Name, abiList([]specs.Arch{e.ABI}), e.Reasons[len(e.Reasons)-1].Text)
+		warn(c.App.ErrWriter, "%s on %s is %s", e.Name, abiList([]specs.Arch{e.ABI}), e.Reasons[len(e.Reasons)-1].Text)
 	}
 	for _, e := range why.Entries {
 		for _, r := range e.Reasons {
 			if r.Kind == "dangerous" {
-				fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s is allowed on %s, which is dangerous: %s (%s)\n", e.Name, abiList([]specs.Arch{e.ABI}), r.Text, r.Caller)
+				warn(c.App.ErrWriter, "%s is allowed on %s, which is dangerous: %s (%s)", e.Name, abiList([]specs.Arch{e.ABI}), r.Text, r.Caller)
 			}
 		}
 		if e.Name == "clone3" && e.Action == specs.ActErrno && e.Reasons[0].Caller != "" {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: clone3 was made on %s, by %s, and is answered with ENOSYS, as by Docker's default profile: if that has no fallback on clone, verify fails, and verify --repair FILE --allow clone3 allows it\n",
+			warn(c.App.ErrWriter, "clone3 was made on %s, by %s, and is answered with ENOSYS, as by Docker's default profile: if that has no fallback on clone, verify fails, and verify --repair FILE --allow clone3 allows it",
 				abiList([]specs.Arch{e.ABI}), e.Reasons[0].Caller)
 		}
 	}
 	if n := len(why.Untested); n > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)\n", plural(n, "call"))
+		say(c.App.ErrWriter, "%s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)", plural(n, "call"))
 	}
 	if err := reportUnknown(c, p); err != nil {
 		return err
 	}
 	saved, unmeasured := profile.Savings(recordings, why, o)
 	if len(saved) > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: allowPrivilegeEscalation: false (noNewPrivileges) would save %s that only the runtime's start needs: %s\n", plural(len(saved), "call"), strings.Join(saved, ", "))
+		say(c.App.ErrWriter, "allowPrivilegeEscalation: false (noNewPrivileges) would save %s that only the runtime's start needs: %s", plural(len(saved), "call"), strings.Join(saved, ", "))
 	}
 	for _, name := range unmeasured {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: what noNewPrivileges would save under %s was not measured: make floors does\n", name)
+		say(c.App.ErrWriter, "what noNewPrivileges would save under %s was not measured: make floors does", name)
 	}
 	for _, r := range recordings {
 		if r.Boundary == profile.BoundaryExecve && slices.Contains(o.Phases, profile.PhaseRuntime) {
@@ -167,17 +168,17 @@ func build(c *cli.Context) error {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s was made without a filter: %s of %s %s come from measurement, not from these runs\n", r.ID, plural(len(calls), "call"), r.Runtime.Name, r.Runtime.Version)
+			say(c.App.ErrWriter, "recording %s was made without a filter: %s of %s %s come from measurement, not from these runs", r.ID, plural(len(calls), "call"), r.Runtime.Name, r.Runtime.Version)
 		}
 		if len(r.Runs) > 1 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s, %s: %s\n", r.ID, plural(len(r.Runs), "run"), profile.Saturate(r))
+			say(c.App.ErrWriter, "recording %s, %s: %s", r.ID, plural(len(r.Runs), "run"), profile.Saturate(r))
 		}
 		if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit > 0 }); i >= 0 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s: the workload exited with %d: calls that come after its failure are not in the profile\n", r.ID, r.Runs[i].Exit)
+			warn(c.App.ErrWriter, "recording %s: the workload exited with %d: calls that come after its failure are not in the profile", r.ID, r.Runs[i].Exit)
 		}
 	}
 	for _, u := range why.Unknown {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: number %d of %s was called and has no name: the profile denies it\n", u.Nr, u.ABI)
+		warn(c.App.ErrWriter, "number %d of %s was called and has no name: the profile denies it", u.Nr, u.ABI)
 	}
 	return nil
 }
@@ -188,23 +189,23 @@ func reportUnanalyzed(to io.Writer, recordings []*profile.Recording) {
 	for _, r := range recordings {
 		for _, p := range r.Unanalyzed() {
 			why := cmp.Or(p.Unread, "the recording holds no analysis of it")
-			line := fmt.Sprintf("seccompgen: what Go's runtime in %s calls is not known: %s\n", p, why)
+			line := fmt.Sprintf("what Go's runtime in %s calls is not known: %s", p, why)
 			if p.Path == "" {
-				line = fmt.Sprintf("seccompgen: which programs ran is not known: %s\n", why)
+				line = fmt.Sprintf("which programs ran is not known: %s", why)
 			}
 			if said[line] {
 				continue
 			}
 			if said[line] = true; len(said) <= maxSaid {
-				fmt.Fprint(to, line)
+				warn(to, "%s", line)
 			}
 		}
 	}
 	switch n := len(said); {
 	case n > maxSaid:
-		fmt.Fprintf(to, "seccompgen: and of %s more; for all of them the profile allows whatever Go's runtime is known to call\n", plural(n-maxSaid, "program"))
+		warn(to, "and of %s more; for all of them the profile allows whatever Go's runtime is known to call", plural(n-maxSaid, "program"))
 	case n > 0:
-		fmt.Fprintln(to, "seccompgen: the profile allows whatever Go's runtime is known to call; --binary FILE analyzes a program")
+		say(to, "the profile allows whatever Go's runtime is known to call; --binary FILE analyzes a program")
 	}
 }
 
@@ -275,12 +276,12 @@ func countKinds(why *profile.Why) map[string]int {
 
 // reportUnknown names what runtimes would leave out of the profile, since their libseccomp does not know it.
 func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
-	say := func(whose string, allowed, others []string) {
+	unknown := func(whose string, allowed, others []string) {
 		if len(allowed) > 0 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s does not know %s: runtimes that use it deny what the profile allows\n", whose, strings.Join(allowed, ", "))
+			warn(c.App.ErrWriter, "%s does not know %s: runtimes that use it deny what the profile allows", whose, strings.Join(allowed, ", "))
 		}
 		if len(others) > 0 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s does not know %s: runtimes that use it give the profile's default answer, not ENOSYS\n", whose, strings.Join(others, ", "))
+			warn(c.App.ErrWriter, "%s does not know %s: runtimes that use it give the profile's default answer, not ENOSYS", whose, strings.Join(others, ", "))
 		}
 	}
 	if c.IsSet("libseccomp") {
@@ -289,12 +290,12 @@ func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
 		if err != nil {
 			return err
 		}
-		say("libseccomp "+version, allowed, others)
+		unknown("libseccomp "+version, allowed, others)
 		return nil
 	}
 	// Of this host's, which need not be the target's, only what breaks the workload is worth a line.
 	allowed, _ := scmp.UnknownNames(p)
-	say("this host's libseccomp "+scmp.Version(), allowed, nil)
+	unknown("this host's libseccomp "+scmp.Version(), allowed, nil)
 	if !c.IsSet("for") {
 		return nil
 	}
@@ -304,7 +305,7 @@ func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
 			if err != nil {
 				return err
 			}
-			say("libseccomp "+version+", with which "+release+" was released,", allowed, others)
+			unknown("libseccomp "+version+", with which "+release+" was released,", allowed, others)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -35,7 +36,7 @@ func diff(c *cli.Context) error {
 		return err
 	}
 	if c.NArg() != 2 {
-		return fmt.Errorf("give two profiles, OLD and NEW: see seccompgen diff --help")
+		return seeHelp(c.Command, errors.New("give two profiles, OLD and NEW"))
 	}
 	show, ok := map[string]func(io.Writer, *profile.Difference) error{"text": printDiff, "markdown": printDiffMarkdown}[c.String("format")]
 	if !ok {

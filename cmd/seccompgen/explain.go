@@ -39,7 +39,7 @@ func explain(c *cli.Context) error {
 		return err
 	}
 	if !c.Args().Present() {
-		return errors.New("no profile: see seccompgen explain --help")
+		return seeHelp(c.Command, errors.New("no profile"))
 	}
 	p, data, err := readProfile(c.Args().First())
 	if err != nil {
@@ -47,7 +47,7 @@ func explain(c *cli.Context) error {
 	}
 	if c.IsSet("compare") {
 		if c.NArg() > 1 {
-			return errors.New("--compare is for a whole profile: leave the system call out")
+			return hinted{errors.New("--compare is for a whole profile"), "leave the system call out"}
 		}
 		return compare(c, p)
 	}
@@ -83,7 +83,7 @@ func readWhy(c *cli.Context, data []byte) (*profile.Why, error) {
 			path = filepath.Join(filepath.Dir(c.Args().First()), "why.json")
 		}
 		if !exists(path) {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: no %s: reasons are not known (build --why writes them)\n", path)
+			warn(c.App.ErrWriter, "no %s: reasons are not known (build --why writes them)", path)
 			return nil, nil
 		}
 	}
@@ -190,7 +190,7 @@ func printAnswer(to io.Writer, a *profile.Answer) error {
 
 func compare(c *cli.Context, p *specs.LinuxSeccomp) error {
 	if c.String("compare") != "docker" {
-		return fmt.Errorf("--compare %q: there is only docker; for another profile use seccompgen diff", c.String("compare"))
+		return hinted{fmt.Errorf("--compare %q is not docker", c.String("compare")), "seccompgen diff compares two profiles"}
 	}
 	other, err := docker.Default(p.Architectures)
 	if err != nil {

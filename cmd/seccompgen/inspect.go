@@ -42,7 +42,7 @@ func inspect(c *cli.Context) error {
 		return err
 	}
 	if c.Args().Present() == c.IsSet("pid") {
-		return errors.New("give a PROFILE or --pid PID: see seccompgen inspect --help")
+		return seeHelp(c.Command, errors.New("give a PROFILE or --pid PID"))
 	}
 	read := compiled
 	if c.IsSet("pid") {
@@ -63,7 +63,7 @@ func inspect(c *cli.Context) error {
 	for _, f := range filters {
 		if len(f.Mismatches) > 0 {
 			for _, m := range f.Mismatches {
-				fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s\n", m)
+				say(c.App.ErrWriter, "%s", m)
 			}
 			if !slices.ContainsFunc(f.Mismatches, func(m scmp.Mismatch) bool { return !m.Overlap }) {
 				return negative{fmt.Sprintf("%s has entries with different actions that hold at once: %s; let one entry decide", f.Source, plural(len(f.Mismatches), "call"))}
@@ -108,7 +108,7 @@ func live(c *cli.Context) ([]filter, error) {
 		filters = append(filters, filter{Source: fmt.Sprintf("filter %d of task %d", i, c.Int("pid")), Lines: scmp.Disassemble(program)})
 	}
 	if len(filters) == 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: task %d has no filter\n", c.Int("pid"))
+		say(c.App.ErrWriter, "task %d has no filter", c.Int("pid"))
 	}
 	return filters, nil
 }

@@ -44,7 +44,7 @@ func register(c *cli.Context, plan func(*engine.Host, string) (*engine.Plan, err
 		return err
 	}
 	if c.NArg() == 0 {
-		return fmt.Errorf("give an engine: %s", strings.Join(engine.Names, ", "))
+		return seeHelp(c.Command, fmt.Errorf("give an engine: %s", strings.Join(engine.Names, ", ")))
 	}
 	name := c.Args().First()
 	host := &engine.Host{}
@@ -83,10 +83,10 @@ func register(c *cli.Context, plan func(*engine.Host, string) (*engine.Plan, err
 		fmt.Fprintln(c.App.Writer, "nothing to change")
 	}
 	if p.After != "" {
-		fmt.Fprintln(c.App.ErrWriter, "seccompgen:", p.After)
+		say(c.App.ErrWriter, "%s", p.After)
 	}
 	if c.Command.Name == "install" && host.Root == "" && engine.CanProbe(name) {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: seccompgen status --probe %s tries whether it records\n", name)
+		say(c.App.ErrWriter, "seccompgen status --probe %s tries whether it records", name)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -90,9 +89,7 @@ func status(c *cli.Context) error {
 		})
 	}
 	if c.Bool("json") {
-		e := json.NewEncoder(c.App.Writer)
-		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{"recordings": rows, "leftovers": left, "otherBuilds": others, "engines": (&engine.Host{}).Status()})
+		return printJSON(c.App.Writer, map[string]any{"recordings": rows, "leftovers": left, "otherBuilds": others, "engines": (&engine.Host{}).Status()})
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(c.App.Writer, "no recordings under way")
@@ -127,7 +124,7 @@ func probe(c *cli.Context) error {
 	name := c.String("probe")
 	p := &engine.Probe{Name: "seccompgen-probe-" + strings.ToLower(rand.Text()[:10]), Recordings: hook.DefaultDir}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("probe %s: recording needs root, run this as root", name)
+		return hinted{fmt.Errorf("probe %s: recording needs root", name), "run this as root"}
 	}
 	r, err := p.Run(c.Context, name)
 	if err == nil {
@@ -143,7 +140,7 @@ func probe(c *cli.Context) error {
 	case at >= 0:
 		err = errors.Join(fmt.Errorf("%w: the hook was called at its start, and not after its end", err), tracer.Abort(list[at].ID))
 	case errors.Is(err, engine.ErrNotRecorded):
-		err = fmt.Errorf("%w: nothing called the hook; seccompgen status tells where it is registered, journalctl -t seccompgen what hooks said", err)
+		err = hinted{fmt.Errorf("%w: nothing called the hook", err), "seccompgen status says where it is registered, journalctl -t seccompgen what hooks said"}
 	}
 	return fmt.Errorf("probe %s: %w", name, err)
 }

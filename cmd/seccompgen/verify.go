@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +39,7 @@ func verifyCommand() *cli.Command {
 
 func verifyAction(c *cli.Context) (err error) {
 	if !c.IsSet("profile") { // a required flag would print the usage to standard output
-		return errors.New("no profile: give --profile FILE: see seccompgen verify --help")
+		return seeHelp(c.Command, errors.New("no profile: give --profile FILE"))
 	}
 	p, err := readFile(c.String("profile"), profile.ReadProfile)
 	if err != nil {
@@ -68,10 +67,10 @@ func verifyAction(c *cli.Context) (err error) {
 	}
 	defer func() { err = interrupted(c.Context, errors.Join(err, w.session.Close())) }()
 	if _, others := scmp.UnknownNames(p); len(others) > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here give them the default action\n", scmp.Version(), strings.Join(others, ", "))
+		warn(c.App.ErrWriter, "this host's libseccomp %s does not know %s: runtimes here give them the default action", scmp.Version(), strings.Join(others, ", "))
 	}
 	o.Run, o.Settings, o.Bundle, o.Jobs = w.run, w.settings, w.at, jobs(c, w)
-	if !c.Bool("verbose") {
+	if !c.Bool("verbose") && !c.Bool("debug") {
 		o.Run.Output = io.Discard
 	}
 	switch {
@@ -115,9 +114,7 @@ func isTerminal(w io.Writer) bool {
 // conclude prints the report, and says the verdict with the exit status.
 func conclude(c *cli.Context, r *verify.Report) (err error) {
 	if c.Bool("json") {
-		e := json.NewEncoder(c.App.Writer)
-		e.SetIndent("", "  ")
-		err = e.Encode(r)
+		err = printJSON(c.App.Writer, r)
 	} else {
 		if r.Repair != nil {
 			err = printRepair(c, r.Repair)

@@ -163,7 +163,7 @@ func (w *workload) open(c *cli.Context) (err error) {
 		return err
 	}
 	if err != nil {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: without the race detector, which does not build here: %v\n", err)
+		warn(c.App.ErrWriter, "without the race detector, which does not build here: %v", err)
 		return nil
 	}
 	race.Workload, race.Varied = w.bundle.Workload, []string{"-race"}
@@ -184,7 +184,7 @@ func openBundle(c *cli.Context, dir string, race bool) (*bundle.Bundle, error) {
 		}
 	}
 	if kinds != 1 {
-		return nil, fmt.Errorf("give one of a PACKAGE, --bundle DIR, --exec -- COMMAND: see seccompgen %s --help", c.Command.Name)
+		return nil, seeHelp(c.Command, errors.New("give one of a PACKAGE, --bundle DIR, --exec -- COMMAND"))
 	}
 	switch {
 	case c.Bool("exec"):
@@ -216,7 +216,7 @@ func findHook(given string) (string, error) {
 			return filepath.Clean(path), nil
 		}
 	}
-	return "", fmt.Errorf("oci-hook is neither beside %s nor in ../libexec/seccompgen: build both with make build", self)
+	return "", hinted{fmt.Errorf("oci-hook is neither beside %s nor in ../libexec/seccompgen", self), "make build builds both"}
 }
 
 func isExecutable(path string) bool {
@@ -277,7 +277,7 @@ func interrupted(ctx context.Context, err error) error {
 		return err
 	}
 	if rest := unstopped(err); rest != nil {
-		return fmt.Errorf("interrupted, and not all was cleaned up, see seccompgen status: %w", rest)
+		return hinted{fmt.Errorf("interrupted, and not all was cleaned up: %w", rest), "see seccompgen status"}
 	}
 	return errors.New("interrupted, and cleaned up")
 }
