@@ -26,22 +26,37 @@ func buildCommand() *cli.Command {
 		Name:      "build",
 		Usage:     "reduce recordings to a minimal profile, and explain every entry of it",
 		ArgsUsage: "RECORDING...",
+		Description: `Calls whose arguments decide what they open, such as socket, clone and ioctl, are
+allowed with the arguments that were seen. clone3, whose flags no filter sees, is
+answered with ENOSYS, so that callers fall back on clone. What is wider than Docker's
+default profile is named on standard error, as is what is not known of the programs
+that ran.
+
+A profile is made for the runtime and for the --no-new-privileges that were recorded:
+give recordings under each that is to be used, or --for. --arch and --kernel add what
+the same program calls elsewhere, and nothing else.
+
+The formats are written to profile.json unless -o is given; spo to
+seccompprofile.yaml, pod to pod.yaml, artifact to profile.artifact/, an OCI image
+layout. What a format cannot say is an error. The artifact's digest depends on the
+profile, its name and the environment variable SOURCE_DATE_EPOCH. --push takes the
+credentials that docker login keeps.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "o", Value: "profile.json", Usage: "write the profile to `FILE`; - is standard output; with --format artifact to the directory"},
 			&cli.StringFlag{Name: "why", Usage: "write the reasons to `FILE`; - is standard output"},
-			&cli.StringFlag{Name: "format", Value: "oci", Usage: "`oci` (runtime-spec), docker, podman, spo, pod or artifact"},
+			&cli.StringFlag{Name: "format", Value: "oci", Usage: "write `FORMAT`: oci (runtime-spec), docker, podman, spo, pod or artifact"},
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the SeccompProfile, the pod's profile or the artifact (default: the recorded package's)"},
 			&cli.StringFlag{Name: "push", Usage: "with --format artifact: push it to `REFERENCE` in a registry"},
-			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "`robust` or exact"},
+			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "build by `POLICY`: exact is what was seen, robust adds what one run cannot show"},
 			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
-			&cli.StringFlag{Name: "args", Value: "auto", Usage: "`auto` allows some calls with the arguments that were seen only; off with any"},
-			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
-			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too (amd64,386,arm64,arm or SCMP_ARCH_...), with what the same program calls there"},
+			&cli.StringFlag{Name: "args", Value: "auto", Usage: "`HOW` to treat arguments: auto allows some calls with those that were seen only, off with any"},
+			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `ACTION`: errno, kill or log"},
+			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too, separated by commas (amd64, 386, arm64, arm or SCMP_ARCH_...), with what the same program calls there"},
 			&cli.StringFlag{Name: "kernel", Usage: "allow what the same program calls on these `KERNELS`, such as 4.19..6.18"},
 			&cli.StringFlag{Name: "libseccomp", Usage: "name what this `VERSION` of libseccomp does not know (default: this host's)"},
 			&cli.StringFlag{Name: "for", Usage: "add what these `RUNTIMES` need to start a container, such as runc@1.1,crun (default: the runtime recorded)"},
 			&cli.BoolFlag{Name: "no-new-privileges", Usage: "with --for: containers will set no_new_privs (allowPrivilegeEscalation: false), and runtimes then need less"},
-			&cli.StringSliceFlag{Name: "binary", Usage: "analyze the Go program in `FILE`: one that ran and could not be analyzed then, or else one more that will run; may be given again"},
+			&cli.StringSliceFlag{Name: "binary", Usage: "analyze the Go program in `FILE`: one that ran and could not be analyzed then, or else one more that will run; can be repeated"},
 			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing"},
 		},
 		Action: build,

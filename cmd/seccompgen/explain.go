@@ -22,9 +22,15 @@ func explainCommand() *cli.Command {
 		Name:      "explain",
 		Usage:     "tell why a profile has each of its entries, or all about one system call",
 		ArgsUsage: "PROFILE [SYSCALL]",
+		Description: `Without SYSCALL there is a row for every entry, with the kind of its reason, the reason
+and the first caller. With a name or a number it is everything about one call on all
+ABIs of the profile, also why it is not allowed. Reasons of another profile are an error.
+
+Profiles are read in runtime-spec's format and in Docker's, which is resolved for this
+host and for Docker's default capabilities.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "why", Usage: "the reasons, written by build --why, in `FILE` (default: NAME.why.json or why.json beside NAME.json)"},
-			&cli.StringFlag{Name: "compare", Usage: "compare with `docker`'s default profile, for Docker's default capabilities"},
+			&cli.StringFlag{Name: "why", Usage: "take the reasons, which build --why wrote, from `FILE` (default: NAME.why.json or why.json beside NAME.json)"},
+			&cli.StringFlag{Name: "compare", Usage: "compare with `WHOSE` default profile: docker's, for Docker's default capabilities"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: explain,

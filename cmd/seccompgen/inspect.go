@@ -18,9 +18,13 @@ func inspectCommand() *cli.Command {
 		Name:      "inspect",
 		Usage:     "show the filter that a profile compiles to, or that a process has; exit 2 if a filter does not do what its profile says",
 		ArgsUsage: "(PROFILE | --pid PID)",
+		Description: `A profile is compiled as the runtime compiles it. The filter is then run over all
+numbers of all ABIs, with arguments around every value in a condition. --pid reads the
+filters of a live task, the oldest first; it takes CAP_SYS_ADMIN and a reader that is
+under no filter itself.`,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "pid", Usage: "read the filters of the live task `PID` (root; stops it for a moment)"},
-			&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "compile as `runc` does, which answers ENOSYS to numbers above the highest listed, or crun"},
+			&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "compile as `RUNTIME` does: runc, which answers ENOSYS to numbers above the highest listed, or crun"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: inspect,

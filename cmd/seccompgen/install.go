@@ -16,8 +16,11 @@ func installCommand() *cli.Command {
 		Name:      "install",
 		Usage:     "register the hook with a container engine: " + strings.Join(engine.Names, ", "),
 		ArgsUsage: "ENGINE",
+		Description: `Changes the file in which this engine, as it is configured, looks for hooks or runtimes.
+Containers that ask for it with the annotation dev.seccompgen.record are recorded then,
+and no others.`,
 		Flags: append(registerFlags(),
-			&cli.StringFlag{Name: "hook", Usage: "`PATH` of oci-hook, beside which the other programs are"}),
+			&cli.StringFlag{Name: "hook", Usage: "register the oci-hook at `PATH`, beside which the other programs are"}),
 		Action: func(c *cli.Context) error { return register(c, (*engine.Host).Install) },
 	}
 }
@@ -25,7 +28,7 @@ func installCommand() *cli.Command {
 func uninstallCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "uninstall",
-		Usage:     "take the hook away from a container engine",
+		Usage:     "remove the hook from a container engine",
 		ArgsUsage: "ENGINE",
 		Flags:     registerFlags(),
 		Action:    func(c *cli.Context) error { return register(c, (*engine.Host).Uninstall) },

@@ -19,10 +19,17 @@ func recordCommand() *cli.Command {
 		Name:      "record",
 		Usage:     "run a package's tests, a bundle or a command in a container and record every system call",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
+		Description: `Builds the tests of PACKAGE as go test -c does, and runs them in the package's
+directory, over the host's root file system with a writable overlay that is thrown
+away, in namespaces of their own, with the loopback up. Or runs a bundle, or a
+command. It needs root.
+
+With several runs it estimates what they have not shown; --until-saturated repeats
+the workload until that is little.`,
 		Flags: append(workloadFlags(),
 			&cli.StringFlag{Name: "o", Value: "recording.json", Usage: "write the recording to `FILE`; - is standard output"},
-			&cli.BoolFlag{Name: "until-saturated", Usage: "repeat until the estimated chance that the next run shows a new call is below --chance; --runs is then the most (default: 100)"},
-			&cli.Float64Flag{Name: "chance", Value: 0.05, Usage: "with --until-saturated: stop below `P`, reckoned as (runs that alone hold a call + 1) / (runs + 2); 0.05 takes 19 runs or more"}),
+			&cli.BoolFlag{Name: "until-saturated", Usage: "repeat until the estimated chance that the next run shows a new call is below --chance; --runs is then the most, 100 without it"},
+			&cli.Float64Flag{Name: "chance", Value: 0.05, Usage: "with --until-saturated: stop below `CHANCE`, reckoned as (runs that alone hold a call + 1) / (runs + 2); 0.05 takes 19 runs or more"}),
 		Action: record,
 	}
 }

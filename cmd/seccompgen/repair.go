@@ -24,10 +24,10 @@ func repairFlags() []cli.Flag {
 		&cli.StringFlag{Name: "why", Usage: "with --repair: write the reasons to `FILE` (default: FILE.why.json beside the repaired FILE.json)"},
 		&cli.StringFlag{Name: "allow", Usage: "with --repair: add these dangerous `CALLS` too, separated by commas, if they are denied"},
 		&cli.IntFlag{Name: "rounds", Value: 10, Usage: "with --repair: give up after `N` rounds"},
-		&cli.StringFlag{Name: "shrink", Usage: "take away what the tests do not notice, and write the profile to `FILE` and the proof to FILE.certificate.json: it denies calls that the tests tolerate"},
+		&cli.StringFlag{Name: "shrink", Usage: "remove what the tests do not notice, and write the profile to `FILE` and the proof to FILE.certificate.json: it denies calls that the tests tolerate"},
 		&cli.IntFlag{Name: "repeats", Value: 3, Usage: "with --shrink: run every candidate `N` times in each setting"},
-		&cli.DurationFlag{Name: "budget", Value: maxBudget, Usage: "with --shrink: stop after `D`; the same command goes on from there"},
-		&cli.StringFlag{Name: "keep", Usage: "with --shrink: leave these `CALLS` alone, separated by commas; closure stands for the Go runtime's own"},
+		&cli.DurationFlag{Name: "budget", Value: maxBudget, Usage: "with --shrink: stop after `DURATION`; the same command goes on from there"},
+		&cli.StringFlag{Name: "keep", Usage: "with --shrink: leave these `CALLS` alone, separated by commas; go-runtime stands for the Go runtime's own"},
 	}
 }
 

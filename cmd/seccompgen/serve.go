@@ -17,6 +17,8 @@ func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "record for rootless engines, whose hooks may not use eBPF, until stopped",
+		Description: `Without --group or --everybody root alone may have containers recorded. It logs to
+standard error.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "group", Usage: "users of `GROUP` may have their containers recorded (default: root alone)"},
 			&cli.BoolFlag{Name: "everybody", Usage: "all users may"},

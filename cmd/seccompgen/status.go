@@ -24,11 +24,14 @@ func statusCommand() *cli.Command {
 		Name:      "status",
 		Usage:     "show recordings under way, what a crash left, and the engines that know the hook",
 		ArgsUsage: "[ID...]",
+		Description: `--probe runs the hook's own program in a container, as root: no image is pulled, and
+there is no network. It removes what it starts and writes. Exit status 1 says that
+nothing was recorded, and why.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "collect", Usage: "write the recordings with these IDs where their hooks would have; without an ID, of all that have ended and whose hook did not come"},
 			&cli.BoolFlag{Name: "abort", Usage: "end the recordings with these IDs and throw them away; without an ID, clear what crashes left"},
 			&cli.BoolFlag{Name: "all", Usage: "with --abort: end all recordings of this host"},
-			&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "`time` for the hooks of recordings that have ended, before --collect or --abort takes them"},
+			&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "leave the hooks of recordings that have ended `DURATION` before --collect or --abort takes them"},
 			&cli.StringFlag{Name: "probe", Usage: "start a throw-away container of `ENGINE` (podman or docker), and tell whether it is recorded"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},

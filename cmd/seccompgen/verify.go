@@ -25,10 +25,21 @@ func verifyCommand() *cli.Command {
 		Name:      "verify",
 		Usage:     "run the workload under a profile: zero denials and the same test results, or who was denied what",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
+		Description: `Makes --runs runs under every runtime of the list, with no_new_privs on, off or both,
+and accepts zero denials and the same test results only. It stops at the first run
+that fails, unless --keep-going is given. It needs root.
+
+--repair adds what the profile denies and verifies again, until --runs runs pass.
+Calls that give away the host or other processes are added only if --allow names
+them; without it the repair writes nothing.
+
+--shrink goes below what was observed: the result denies calls that the workload
+makes and its tests tolerate. The certificate says what failed without each call that
+is left. After --budget, or Ctrl-C, the same command goes on from there.`,
 		Flags: slices.Concat(workloadFlags(), reportFlags(), repairFlags(), []cli.Flag{
-			&cli.StringFlag{Name: "profile", Usage: "the profile to verify, runtime-spec linux.seccomp, in `FILE`"},
+			&cli.StringFlag{Name: "profile", Usage: "verify the profile in `FILE`, in runtime-spec's format"},
 			&cli.StringFlag{Name: "recording", Usage: "compare test results with those in `FILE` (default: a control run without the profile)"},
-			&cli.IntFlag{Name: "jobs", Usage: "make `N` runs at a time (default: a run a core where runs cannot meet, else one)"},
+			&cli.IntFlag{Name: "jobs", DefaultText: "a run a core where runs cannot meet, else one", Usage: "make `N` runs at a time"},
 			&cli.BoolFlag{Name: "keep-going", Usage: "make all runs, also after one that fails"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what the workload prints"},
