@@ -482,6 +482,12 @@ func AbortAll() (err error) {
 	return tidy(nil)
 }
 
+// Try reports why the kernel refuses the recorder's programs, if it does. The hook has met that error where nobody sees all of
+// it.
+func Try() error {
+	return enter(true, func(*set, map[uint32]meta) error { return nil })
+}
+
 // Hold mounts bpffs, if nobody has, and keeps it mounted until the file is closed. Whoever runs containers in mount
 // namespaces of their own calls it first, so that all of them see the same one.
 func Hold() (io.Closer, error) {

@@ -33,6 +33,9 @@ func Abort(string) error { return errOther }
 // AbortAll returns [ErrUnsupported].
 func AbortAll() error { return errOther }
 
+// Try returns [ErrUnsupported].
+func Try() error { return errOther }
+
 // Hold returns [ErrUnsupported].
 func Hold() (io.Closer, error) { return nil, errOther }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,22 +26,37 @@ func buildCommand() *cli.Command {
 		Name:      "build",
 		Usage:     "reduce recordings to a minimal profile, and explain every entry of it",
 		ArgsUsage: "RECORDING...",
+		Description: `Calls whose arguments decide what they open, such as socket, clone and ioctl, are
+allowed with the arguments that were seen. clone3, whose flags no filter sees, is
+answered with ENOSYS, so that callers fall back on clone. What is wider than Docker's
+default profile is named on standard error, as is what is not known of the programs
+that ran.
+
+A profile is made for the runtime and for the --no-new-privileges that were recorded:
+give recordings under each that is to be used, or --for. --arch and --kernel add what
+the same program calls elsewhere, and nothing else.
+
+The formats are written to profile.json unless -o is given; spo to
+seccompprofile.yaml, pod to pod.yaml, artifact to profile.artifact/, an OCI image
+layout. What a format cannot say is an error. The artifact's digest depends on the
+profile, its name and the environment variable SOURCE_DATE_EPOCH. --push takes the
+credentials that docker login keeps.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "o", Value: "profile.json", Usage: "write the profile to `FILE`; - is standard output; with --format artifact to the directory"},
 			&cli.StringFlag{Name: "why", Usage: "write the reasons to `FILE`; - is standard output"},
-			&cli.StringFlag{Name: "format", Value: "oci", Usage: "`oci` (runtime-spec), docker, podman, spo, pod or artifact"},
+			&cli.StringFlag{Name: "format", Value: "oci", Usage: "write `FORMAT`: oci (runtime-spec), docker, podman, spo, pod or artifact"},
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the SeccompProfile, the pod's profile or the artifact (default: the recorded package's)"},
 			&cli.StringFlag{Name: "push", Usage: "with --format artifact: push it to `REFERENCE` in a registry"},
-			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "`robust` or exact"},
+			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "build by `POLICY`: exact is what was seen, robust adds what one run cannot show"},
 			&cli.StringFlag{Name: "phases", Value: "runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
-			&cli.StringFlag{Name: "args", Value: "auto", Usage: "`auto` allows some calls with the arguments that were seen only; off with any"},
-			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `errno`, kill or log"},
-			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too (amd64,386,arm64,arm or SCMP_ARCH_...), with what the same program calls there"},
+			&cli.StringFlag{Name: "args", Value: "auto", Usage: "`HOW` to treat arguments: auto allows some calls with those that were seen only, off with any"},
+			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `ACTION`: errno, kill or log"},
+			&cli.StringFlag{Name: "arch", Usage: "list these `ARCHITECTURES` too, separated by commas (amd64, 386, arm64, arm or SCMP_ARCH_...), with what the same program calls there"},
 			&cli.StringFlag{Name: "kernel", Usage: "allow what the same program calls on these `KERNELS`, such as 4.19..6.18"},
 			&cli.StringFlag{Name: "libseccomp", Usage: "name what this `VERSION` of libseccomp does not know (default: this host's)"},
 			&cli.StringFlag{Name: "for", Usage: "add what these `RUNTIMES` need to start a container, such as runc@1.1,crun (default: the runtime recorded)"},
 			&cli.BoolFlag{Name: "no-new-privileges", Usage: "with --for: containers will set no_new_privs (allowPrivilegeEscalation: false), and runtimes then need less"},
-			&cli.StringSliceFlag{Name: "binary", Usage: "analyze the Go program in `FILE`: one that ran and could not be analyzed then, or else one more that will run; may be given again"},
+			&cli.StringSliceFlag{Name: "binary", Usage: "analyze the Go program in `FILE`: one that ran and could not be analyzed then, or else one more that will run; can be repeated"},
 			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing"},
 		},
 		Action: build,
@@ -52,7 +68,7 @@ func build(c *cli.Context) error {
 		return err
 	}
 	if !c.Args().Present() {
-		return fmt.Errorf("no recording: see seccompgen build --help")
+		return seeHelp(c.Command, errors.New("no recording"))
 	}
 	if err := checkFormat(c); err != nil {
 		return err
@@ -112,7 +128,7 @@ func build(c *cli.Context) error {
 			return err
 		}
 		if len(wrong) > 0 {
-			return fmt.Errorf("this host's libseccomp %s makes another filter of the profile: %s: build with --args off", scmp.Version(), wrong[0])
+			return hinted{fmt.Errorf("this host's libseccomp %s makes another filter of the profile: %s", scmp.Version(), wrong[0]), "build with --args off"}
 		}
 	}
 	other, err := docker.Default(p.Architectures)
@@ -132,34 +148,34 @@ func build(c *cli.Context) error {
 		reportUnanalyzed(c.App.ErrWriter, recordings)
 	}
 	kinds := countKinds(why)
-	fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS\n",
+	say(c.App.ErrWriter, "%s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS",
 		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["portability"], kinds["argument"], kinds["errno"])
 	for _, e := range wider {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s on %s is %s\n", e.Name, abiList([]specs.Arch{e.ABI}), e.Reasons[len(e.Reasons)-1].Text)
+		warn(c.App.ErrWriter, "%s on %s is %s", e.Name, abiList([]specs.Arch{e.ABI}), e.Reasons[len(e.Reasons)-1].Text)
 	}
 	for _, e := range why.Entries {
 		for _, r := range e.Reasons {
 			if r.Kind == "dangerous" {
-				fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s is allowed on %s, which is dangerous: %s (%s)\n", e.Name, abiList([]specs.Arch{e.ABI}), r.Text, r.Caller)
+				warn(c.App.ErrWriter, "%s is allowed on %s, which is dangerous: %s (%s)", e.Name, abiList([]specs.Arch{e.ABI}), r.Text, r.Caller)
 			}
 		}
 		if e.Name == "clone3" && e.Action == specs.ActErrno && e.Reasons[0].Caller != "" {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: clone3 was made on %s, by %s, and is answered with ENOSYS, as by Docker's default profile: if that has no fallback on clone, verify fails, and verify --repair FILE --allow clone3 allows it\n",
+			warn(c.App.ErrWriter, "clone3 was made on %s, by %s, and is answered with ENOSYS, as by Docker's default profile: if that has no fallback on clone, verify fails, and verify --repair FILE --allow clone3 allows it",
 				abiList([]specs.Arch{e.ABI}), e.Reasons[0].Caller)
 		}
 	}
 	if n := len(why.Untested); n > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)\n", plural(n, "call"))
+		say(c.App.ErrWriter, "%s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)", plural(n, "call"))
 	}
 	if err := reportUnknown(c, p); err != nil {
 		return err
 	}
 	saved, unmeasured := profile.Savings(recordings, why, o)
 	if len(saved) > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: allowPrivilegeEscalation: false (noNewPrivileges) would save %s that only the runtime's start needs: %s\n", plural(len(saved), "call"), strings.Join(saved, ", "))
+		say(c.App.ErrWriter, "allowPrivilegeEscalation: false (noNewPrivileges) would save %s that only the runtime's start needs: %s", plural(len(saved), "call"), strings.Join(saved, ", "))
 	}
 	for _, name := range unmeasured {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: what noNewPrivileges would save under %s was not measured: make floors does\n", name)
+		say(c.App.ErrWriter, "what noNewPrivileges would save under %s was not measured: make floors does", name)
 	}
 	for _, r := range recordings {
 		if r.Boundary == profile.BoundaryExecve && slices.Contains(o.Phases, profile.PhaseRuntime) {
@@ -167,17 +183,17 @@ func build(c *cli.Context) error {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s was made without a filter: %s of %s %s come from measurement, not from these runs\n", r.ID, plural(len(calls), "call"), r.Runtime.Name, r.Runtime.Version)
+			say(c.App.ErrWriter, "recording %s was made without a filter: %s of %s %s come from measurement, not from these runs", r.ID, plural(len(calls), "call"), r.Runtime.Name, r.Runtime.Version)
 		}
 		if len(r.Runs) > 1 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s, %s: %s\n", r.ID, plural(len(r.Runs), "run"), profile.Saturate(r))
+			say(c.App.ErrWriter, "recording %s, %s: %s", r.ID, plural(len(r.Runs), "run"), profile.Saturate(r))
 		}
 		if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit > 0 }); i >= 0 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: recording %s: the workload exited with %d: calls that come after its failure are not in the profile\n", r.ID, r.Runs[i].Exit)
+			warn(c.App.ErrWriter, "recording %s: the workload exited with %d: calls that come after its failure are not in the profile", r.ID, r.Runs[i].Exit)
 		}
 	}
 	for _, u := range why.Unknown {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: number %d of %s was called and has no name: the profile denies it\n", u.Nr, u.ABI)
+		warn(c.App.ErrWriter, "number %d of %s was called and has no name: the profile denies it", u.Nr, u.ABI)
 	}
 	return nil
 }
@@ -188,23 +204,23 @@ func reportUnanalyzed(to io.Writer, recordings []*profile.Recording) {
 	for _, r := range recordings {
 		for _, p := range r.Unanalyzed() {
 			why := cmp.Or(p.Unread, "the recording holds no analysis of it")
-			line := fmt.Sprintf("seccompgen: what Go's runtime in %s calls is not known: %s\n", p, why)
+			line := fmt.Sprintf("what Go's runtime in %s calls is not known: %s", p, why)
 			if p.Path == "" {
-				line = fmt.Sprintf("seccompgen: which programs ran is not known: %s\n", why)
+				line = fmt.Sprintf("which programs ran is not known: %s", why)
 			}
 			if said[line] {
 				continue
 			}
 			if said[line] = true; len(said) <= maxSaid {
-				fmt.Fprint(to, line)
+				warn(to, "%s", line)
 			}
 		}
 	}
 	switch n := len(said); {
 	case n > maxSaid:
-		fmt.Fprintf(to, "seccompgen: and of %s more; for all of them the profile allows whatever Go's runtime is known to call\n", plural(n-maxSaid, "program"))
+		warn(to, "and of %s more; for all of them the profile allows whatever Go's runtime is known to call", plural(n-maxSaid, "program"))
 	case n > 0:
-		fmt.Fprintln(to, "seccompgen: the profile allows whatever Go's runtime is known to call; --binary FILE analyzes a program")
+		say(to, "the profile allows whatever Go's runtime is known to call; --binary FILE analyzes a program")
 	}
 }
 
@@ -275,12 +291,12 @@ func countKinds(why *profile.Why) map[string]int {
 
 // reportUnknown names what runtimes would leave out of the profile, since their libseccomp does not know it.
 func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
-	say := func(whose string, allowed, others []string) {
+	unknown := func(whose string, allowed, others []string) {
 		if len(allowed) > 0 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s does not know %s: runtimes that use it deny what the profile allows\n", whose, strings.Join(allowed, ", "))
+			warn(c.App.ErrWriter, "%s does not know %s: runtimes that use it deny what the profile allows", whose, strings.Join(allowed, ", "))
 		}
 		if len(others) > 0 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s does not know %s: runtimes that use it give the profile's default answer, not ENOSYS\n", whose, strings.Join(others, ", "))
+			warn(c.App.ErrWriter, "%s does not know %s: runtimes that use it give the profile's default answer, not ENOSYS", whose, strings.Join(others, ", "))
 		}
 	}
 	if c.IsSet("libseccomp") {
@@ -289,12 +305,12 @@ func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
 		if err != nil {
 			return err
 		}
-		say("libseccomp "+version, allowed, others)
+		unknown("libseccomp "+version, allowed, others)
 		return nil
 	}
 	// Of this host's, which need not be the target's, only what breaks the workload is worth a line.
 	allowed, _ := scmp.UnknownNames(p)
-	say("this host's libseccomp "+scmp.Version(), allowed, nil)
+	unknown("this host's libseccomp "+scmp.Version(), allowed, nil)
 	if !c.IsSet("for") {
 		return nil
 	}
@@ -304,7 +320,7 @@ func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
 			if err != nil {
 				return err
 			}
-			say("libseccomp "+version+", with which "+release+" was released,", allowed, others)
+			unknown("libseccomp "+version+", with which "+release+" was released,", allowed, others)
 		}
 	}
 	return nil

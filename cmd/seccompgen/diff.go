@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -22,8 +23,13 @@ func diffCommand() *cli.Command {
 		Name:      "diff",
 		Usage:     "tell what a new profile lets through that an old one does not, and the other way round; exit 2 if it is wider",
 		ArgsUsage: "OLD NEW",
+		Description: `Order, grouping and repetition do not matter. Conditions are compared by the arguments
+for which they hold; those that cannot be compared are taken for wider, and say so.
+Profiles are read in runtime-spec's format and in Docker's. In a pull request:
+
+    seccompgen diff --format markdown old.json new.json >>"$GITHUB_STEP_SUMMARY"`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "text", Usage: "`text` or markdown, for a pull request"},
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "print in `FORMAT`: text, or markdown for a pull request"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: diff,
@@ -35,7 +41,7 @@ func diff(c *cli.Context) error {
 		return err
 	}
 	if c.NArg() != 2 {
-		return fmt.Errorf("give two profiles, OLD and NEW: see seccompgen diff --help")
+		return seeHelp(c.Command, errors.New("give two profiles, OLD and NEW"))
 	}
 	show, ok := map[string]func(io.Writer, *profile.Difference) error{"text": printDiff, "markdown": printDiffMarkdown}[c.String("format")]
 	if !ok {

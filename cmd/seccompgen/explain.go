@@ -22,9 +22,15 @@ func explainCommand() *cli.Command {
 		Name:      "explain",
 		Usage:     "tell why a profile has each of its entries, or all about one system call",
 		ArgsUsage: "PROFILE [SYSCALL]",
+		Description: `Without SYSCALL there is a row for every entry, with the kind of its reason, the reason
+and the first caller. With a name or a number it is everything about one call on all
+ABIs of the profile, also why it is not allowed. Reasons of another profile are an error.
+
+Profiles are read in runtime-spec's format and in Docker's, which is resolved for this
+host and for Docker's default capabilities.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "why", Usage: "the reasons, written by build --why, in `FILE` (default: NAME.why.json or why.json beside NAME.json)"},
-			&cli.StringFlag{Name: "compare", Usage: "compare with `docker`'s default profile, for Docker's default capabilities"},
+			&cli.StringFlag{Name: "why", Usage: "take the reasons, which build --why wrote, from `FILE` (default: NAME.why.json or why.json beside NAME.json)"},
+			&cli.StringFlag{Name: "compare", Usage: "compare with `WHOSE` default profile: docker's, for Docker's default capabilities"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: explain,
@@ -39,7 +45,7 @@ func explain(c *cli.Context) error {
 		return err
 	}
 	if !c.Args().Present() {
-		return errors.New("no profile: see seccompgen explain --help")
+		return seeHelp(c.Command, errors.New("no profile"))
 	}
 	p, data, err := readProfile(c.Args().First())
 	if err != nil {
@@ -47,7 +53,7 @@ func explain(c *cli.Context) error {
 	}
 	if c.IsSet("compare") {
 		if c.NArg() > 1 {
-			return errors.New("--compare is for a whole profile: leave the system call out")
+			return hinted{errors.New("--compare is for a whole profile"), "leave the system call out"}
 		}
 		return compare(c, p)
 	}
@@ -83,7 +89,7 @@ func readWhy(c *cli.Context, data []byte) (*profile.Why, error) {
 			path = filepath.Join(filepath.Dir(c.Args().First()), "why.json")
 		}
 		if !exists(path) {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: no %s: reasons are not known (build --why writes them)\n", path)
+			warn(c.App.ErrWriter, "no %s: reasons are not known (build --why writes them)", path)
 			return nil, nil
 		}
 	}
@@ -190,7 +196,7 @@ func printAnswer(to io.Writer, a *profile.Answer) error {
 
 func compare(c *cli.Context, p *specs.LinuxSeccomp) error {
 	if c.String("compare") != "docker" {
-		return fmt.Errorf("--compare %q: there is only docker; for another profile use seccompgen diff", c.String("compare"))
+		return hinted{fmt.Errorf("--compare %q is not docker", c.String("compare")), "seccompgen diff compares two profiles"}
 	}
 	other, err := docker.Default(p.Architectures)
 	if err != nil {

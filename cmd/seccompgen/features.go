@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"runtime"
@@ -41,9 +40,7 @@ func featuresCommand() *cli.Command {
 			if err := tracer.Check(); err != nil {
 				recorder = err.Error()
 			}
-			e := json.NewEncoder(c.App.Writer)
-			e.SetIndent("", "  ")
-			return e.Encode(map[string]any{
+			return printJSON(c.App.Writer, map[string]any{
 				"version": version(), "go": runtime.Version(), "arch": runtime.GOARCH, "kernel": unix.ByteSliceToString(u.Release[:]),
 				"libseccomp": scmp.Version(), "seccomp": verify.Enabled, "btf": btf == nil, "root": os.Geteuid() == 0, "recorder": recorder,
 				"abis": profile.ABIs(), "runtimes": runtimes, "recordingVersion": profile.RecordingVersion,

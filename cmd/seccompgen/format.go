@@ -48,7 +48,7 @@ func checkFormat(c *cli.Context) error {
 		return checkOutput(out)
 	}
 	if out == "-" {
-		return errors.New("an artifact is a directory: give -o DIR")
+		return hinted{errors.New("an artifact is a directory"), "give -o DIR"}
 	}
 	if st, err := os.Stat(out); err == nil && !st.IsDir() {
 		return fmt.Errorf("output %s is not a directory", out)
@@ -121,12 +121,12 @@ func writeArtifact(c *cli.Context, p *specs.LinuxSeccomp, dir, name string) erro
 	if err != nil {
 		return fmt.Errorf("write artifact %s: %w", dir, err)
 	}
-	fmt.Fprintf(c.App.ErrWriter, "seccompgen: artifact %s in %s\n", digest, dir)
+	say(c.App.ErrWriter, "artifact %s in %s", digest, dir)
 	if ref := c.String("push"); ref != "" {
 		if err := artifact.Push(c.Context, dir, digest, ref); err != nil {
 			return fmt.Errorf("push artifact to %s: %w", ref, err)
 		}
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: pushed, refer to it by its digest: %s\n", artifact.ByDigest(ref, digest))
+		say(c.App.ErrWriter, "pushed, refer to it by its digest: %s", artifact.ByDigest(ref, digest))
 	}
 	return nil
 }

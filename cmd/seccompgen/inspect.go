@@ -18,9 +18,13 @@ func inspectCommand() *cli.Command {
 		Name:      "inspect",
 		Usage:     "show the filter that a profile compiles to, or that a process has; exit 2 if a filter does not do what its profile says",
 		ArgsUsage: "(PROFILE | --pid PID)",
+		Description: `A profile is compiled as the runtime compiles it. The filter is then run over all
+numbers of all ABIs, with arguments around every value in a condition. --pid reads the
+filters of a live task, the oldest first; it takes CAP_SYS_ADMIN and a reader that is
+under no filter itself.`,
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "pid", Usage: "read the filters of the live task `PID` (root; stops it for a moment)"},
-			&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "compile as `runc` does, which answers ENOSYS to numbers above the highest listed, or crun"},
+			&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "compile as `RUNTIME` does: runc, which answers ENOSYS to numbers above the highest listed, or crun"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: inspect,
@@ -42,7 +46,7 @@ func inspect(c *cli.Context) error {
 		return err
 	}
 	if c.Args().Present() == c.IsSet("pid") {
-		return errors.New("give a PROFILE or --pid PID: see seccompgen inspect --help")
+		return seeHelp(c.Command, errors.New("give a PROFILE or --pid PID"))
 	}
 	read := compiled
 	if c.IsSet("pid") {
@@ -63,7 +67,7 @@ func inspect(c *cli.Context) error {
 	for _, f := range filters {
 		if len(f.Mismatches) > 0 {
 			for _, m := range f.Mismatches {
-				fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s\n", m)
+				say(c.App.ErrWriter, "%s", m)
 			}
 			if !slices.ContainsFunc(f.Mismatches, func(m scmp.Mismatch) bool { return !m.Overlap }) {
 				return negative{fmt.Sprintf("%s has entries with different actions that hold at once: %s; let one entry decide", f.Source, plural(len(f.Mismatches), "call"))}
@@ -108,7 +112,7 @@ func live(c *cli.Context) ([]filter, error) {
 		filters = append(filters, filter{Source: fmt.Sprintf("filter %d of task %d", i, c.Int("pid")), Lines: scmp.Disassemble(program)})
 	}
 	if len(filters) == 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: task %d has no filter\n", c.Int("pid"))
+		say(c.App.ErrWriter, "task %d has no filter", c.Int("pid"))
 	}
 	return filters, nil
 }

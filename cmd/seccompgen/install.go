@@ -16,8 +16,11 @@ func installCommand() *cli.Command {
 		Name:      "install",
 		Usage:     "register the hook with a container engine: " + strings.Join(engine.Names, ", "),
 		ArgsUsage: "ENGINE",
+		Description: `Changes the file in which this engine, as it is configured, looks for hooks or runtimes.
+Containers that ask for it with the annotation dev.seccompgen.record are recorded then,
+and no others.`,
 		Flags: append(registerFlags(),
-			&cli.StringFlag{Name: "hook", Usage: "`PATH` of oci-hook, beside which the other programs are"}),
+			&cli.StringFlag{Name: "hook", Usage: "register the oci-hook at `PATH`, beside which the other programs are"}),
 		Action: func(c *cli.Context) error { return register(c, (*engine.Host).Install) },
 	}
 }
@@ -25,7 +28,7 @@ func installCommand() *cli.Command {
 func uninstallCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "uninstall",
-		Usage:     "take the hook away from a container engine",
+		Usage:     "remove the hook from a container engine",
 		ArgsUsage: "ENGINE",
 		Flags:     registerFlags(),
 		Action:    func(c *cli.Context) error { return register(c, (*engine.Host).Uninstall) },
@@ -44,7 +47,7 @@ func register(c *cli.Context, plan func(*engine.Host, string) (*engine.Plan, err
 		return err
 	}
 	if c.NArg() == 0 {
-		return fmt.Errorf("give an engine: %s", strings.Join(engine.Names, ", "))
+		return seeHelp(c.Command, fmt.Errorf("give an engine: %s", strings.Join(engine.Names, ", ")))
 	}
 	name := c.Args().First()
 	host := &engine.Host{}
@@ -83,10 +86,10 @@ func register(c *cli.Context, plan func(*engine.Host, string) (*engine.Plan, err
 		fmt.Fprintln(c.App.Writer, "nothing to change")
 	}
 	if p.After != "" {
-		fmt.Fprintln(c.App.ErrWriter, "seccompgen:", p.After)
+		say(c.App.ErrWriter, "%s", p.After)
 	}
 	if c.Command.Name == "install" && host.Root == "" && engine.CanProbe(name) {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: seccompgen status --probe %s tries whether it records\n", name)
+		say(c.App.ErrWriter, "seccompgen status --probe %s tries whether it records", name)
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestFlagsFirst(t *testing.T) {
-	app := &cli.App{Commands: []*cli.Command{{Name: "x", Flags: []cli.Flag{
+	app := &cli.App{Flags: []cli.Flag{&cli.BoolFlag{Name: "debug"}}, Commands: []*cli.Command{{Name: "x", Flags: []cli.Flag{
 		&cli.StringFlag{Name: "o"}, &cli.BoolFlag{Name: "b"}, &cli.IntFlag{Name: "runs", Aliases: []string{"n"}},
 	}}}}
 	for name, c := range map[string]struct{ in, want []string }{
@@ -25,6 +25,9 @@ func TestFlagsFirst(t *testing.T) {
 		"unknown flag":    {[]string{"s", "x", "a", "--what", "b"}, []string{"s", "x", "--what", "--", "a", "b"}},
 		"value is a flag": {[]string{"s", "x", "-o", "-b"}, []string{"s", "x", "-o", "-b", "--"}},
 		"value missing":   {[]string{"s", "x", "a", "-o"}, []string{"s", "x", "-o"}},
+		"program's":       {[]string{"s", "--debug", "x", "a", "-b"}, []string{"s", "--debug", "x", "-b", "--", "a"}},
+		"program's last":  {[]string{"s", "x", "a", "--debug"}, []string{"s", "--debug", "x", "--", "a"}},
+		"completion":      {[]string{"s", "x", "a", "-", completionFlag}, []string{"s", "x", "a", "-", completionFlag}},
 	} {
 		if diff := cmp.Diff(c.want, flagsFirst(app, c.in)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
@@ -43,8 +46,8 @@ func TestInterrupted(t *testing.T) {
 	}{
 		{fmt.Errorf("run: %w", context.Canceled), "interrupted, and cleaned up"},
 		{fmt.Errorf("build: %w\nsaid", killed), "interrupted, and cleaned up"},
-		{errors.Join(fmt.Errorf("run: %w", context.Canceled), leftover), "interrupted, and not all was cleaned up, see seccompgen status: unmount x: busy"},
-		{fmt.Errorf("run: %w", errors.Join(context.Canceled, fmt.Errorf("close: %w", leftover))), "interrupted, and not all was cleaned up, see seccompgen status: close: unmount x: busy"},
+		{errors.Join(fmt.Errorf("run: %w", context.Canceled), leftover), "interrupted, and not all was cleaned up: unmount x: busy"},
+		{fmt.Errorf("run: %w", errors.Join(context.Canceled, fmt.Errorf("close: %w", leftover))), "interrupted, and not all was cleaned up: close: unmount x: busy"},
 		{leftover, "unmount x: busy"},
 	} {
 		if got := interrupted(stopped, c.err); got.Error() != c.want {

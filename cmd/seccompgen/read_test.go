@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +20,7 @@ import (
 func call(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	err := run(t.Context(), append([]string{"seccompgen"}, args...), &out, &errs)
-	code = exitCode(err, &errs)
+	code = run(t.Context(), append([]string{"seccompgen"}, args...), &out, &errs)
 	return out.String(), errs.String(), code
 }
 
@@ -65,7 +65,7 @@ func TestBadUse(t *testing.T) {
 		"explain":                                     "no profile",
 		"explain " + missing:                          "no such file",
 		"explain " + exact + " read write":            `unexpected argument "write"`,
-		"explain --compare podman " + exact:           "there is only docker",
+		"explain --compare podman " + exact:           "is not docker",
 		"explain --compare docker " + exact + " read": "leave the system call out",
 		"explain " + exact + " opemat":                `no ABI has a system call "opemat"`,
 		"explain --why " + golden("robust.why.json") + " " + exact: "why.json explains another profile",
@@ -206,9 +206,33 @@ func TestBuildFormats(t *testing.T) {
 	}
 }
 
-func TestNegativeIsTwo(t *testing.T) {
-	var b bytes.Buffer
-	if exitCode(negative{"no"}, &b) != 2 || exitCode(errors.New("no"), &b) != 1 || exitCode(nil, &b) != 0 {
-		t.Error("exit codes")
+// logged is an error that can say more, as the BPF verifier's.
+type logged struct{ error }
+
+func (l logged) Format(f fmt.State, _ rune) {
+	fmt.Fprint(f, l.Error())
+	if f.Flag('+') {
+		fmt.Fprint(f, "\nin full")
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		debug  bool
+		stderr string
+		want   int
+	}{
+		"fine":           {nil, false, "", 0},
+		"verdict":        {fmt.Errorf("of late: %w", negative{"no"}), false, "seccompgen: of late: no\n", 2},
+		"error":          {errors.New("no"), true, "seccompgen: error: no\n", 1},
+		"hint":           {fmt.Errorf("again: %w", hinted{errors.New("no"), "say yes"}), false, "seccompgen: error: again: no\nseccompgen: hint: say yes\n", 1},
+		"log":            {fmt.Errorf("load: %w", logged{errors.New("no")}), true, "seccompgen: error: load: no\nno\nin full\n", 1},
+		"log not wanted": {logged{errors.New("no")}, false, "seccompgen: error: no\n", 1},
+	} {
+		var b bytes.Buffer
+		if got := exitStatus(c.err, &b, c.debug); got != c.want || b.String() != c.stderr {
+			t.Errorf("%s: status %d, %q", name, got, b.String())
+		}
 	}
 }

@@ -18,10 +18,17 @@ func recordCommand() *cli.Command {
 		Name:      "record",
 		Usage:     "run a package's tests, a bundle or a command in a container and record every system call",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
+		Description: `Builds the tests of PACKAGE as go test -c does, and runs them in the package's
+directory, over the host's root file system with a writable overlay that is thrown
+away, in namespaces of their own, with the loopback up. Or runs a bundle, or a
+command. It needs root.
+
+With several runs it estimates what they have not shown; --until-saturated repeats
+the workload until that is little.`,
 		Flags: append(workloadFlags(),
 			&cli.StringFlag{Name: "o", Value: "recording.json", Usage: "write the recording to `FILE`; - is standard output"},
-			&cli.BoolFlag{Name: "until-saturated", Usage: "repeat until the estimated chance that the next run shows a new call is below --chance; --runs is then the most (default: 100)"},
-			&cli.Float64Flag{Name: "chance", Value: 0.05, Usage: "with --until-saturated: stop below `P`, reckoned as (runs that alone hold a call + 1) / (runs + 2); 0.05 takes 19 runs or more"}),
+			&cli.BoolFlag{Name: "until-saturated", Usage: "repeat until the estimated chance that the next run shows a new call is below --chance; --runs is then the most, 100 without it"},
+			&cli.Float64Flag{Name: "chance", Value: 0.05, Usage: "with --until-saturated: stop below `CHANCE`, reckoned as (runs that alone hold a call + 1) / (runs + 2); 0.05 takes 19 runs or more"}),
 		Action: record,
 	}
 }
@@ -35,7 +42,7 @@ func record(c *cli.Context) (err error) {
 		return fmt.Errorf("--chance %g: it goes with --until-saturated, and lies between 0 and 1", p)
 	}
 	if strings.Contains(c.String("runtime"), ",") || len(noNewPrivileges(c)) > 1 {
-		return errors.New("record takes one --runtime and one --no-new-privileges: record under each, and give all recordings to build")
+		return hinted{errors.New("record takes one --runtime and one --no-new-privileges"), "record under each, and give all recordings to build"}
 	}
 	w, err := openWorkload(c)
 	if err != nil {
@@ -69,7 +76,7 @@ func record(c *cli.Context) (err error) {
 			}
 		}
 		if w.runs > 1 {
-			fmt.Fprintf(c.App.ErrWriter, "seccompgen: run %d of %d%s: %s, %d new, %.1f s\n",
+			say(c.App.ErrWriter, "run %d of %d%s: %s, %d new, %.1f s",
 				i+1, w.runs, varied(r.Runs[0].Varied), plural(len(r.Syscalls), "call"), len(all.Syscalls)-before, r.Runs[0].Seconds)
 		}
 		if saturated = until && i > 0 && profile.Saturate(all).All.Chance < c.Float64("chance"); saturated {
@@ -77,7 +84,7 @@ func record(c *cli.Context) (err error) {
 		}
 	}
 	if until && !saturated {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: not saturated after %s: give more --runs, or a higher --chance\n", plural(w.runs, "run"))
+		warn(c.App.ErrWriter, "not saturated after %s: give more --runs, or a higher --chance", plural(w.runs, "run"))
 	}
 	if err := writeOutput(c.App.Writer, c.String("o"), all.Write); err != nil {
 		return err
@@ -105,10 +112,10 @@ func describe(to io.Writer, r *profile.Recording, path string) {
 	if err := r.Incomplete(); err != nil {
 		state = err.Error()
 	}
-	fmt.Fprintf(to, "seccompgen: %s in %s under %s %s (%s): %s\n",
+	say(to, "%s in %s under %s %s (%s): %s",
 		plural(len(r.Syscalls), "call"), plural(len(r.Runs), "run"), r.Runtime.Name, r.Runtime.Version, strings.Join(parts, ", "), state)
 	if len(r.Runs) > 1 {
-		fmt.Fprintf(to, "seccompgen: %s\n", profile.Saturate(r))
+		say(to, "%s", profile.Saturate(r))
 	}
 	if len(r.Tests) > 0 {
 		results := map[string]int{}
@@ -119,18 +126,18 @@ func describe(to io.Writer, r *profile.Recording, path string) {
 		for _, result := range slices.Sorted(maps.Keys(results)) {
 			parts = append(parts, fmt.Sprintf("%s %d", result, results[result]))
 		}
-		fmt.Fprintf(to, "seccompgen: tests: %s\n", strings.Join(parts, ", "))
+		say(to, "tests: %s", strings.Join(parts, ", "))
 	}
 	if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit != 0 }); i >= 0 {
-		fmt.Fprintf(to, "seccompgen: the workload exited with %d: calls that come after its failure are not in the recording\n", r.Runs[i].Exit)
+		warn(to, "the workload exited with %d: calls that come after its failure are not in the recording", r.Runs[i].Exit)
 	}
 	for _, u := range r.Unknown {
-		fmt.Fprintf(to, "seccompgen: number %d of %s was called %d times and has no name: no profile can allow it\n", u.Nr, u.ABI, u.Count)
+		warn(to, "number %d of %s was called %d times and has no name: no profile can allow it", u.Nr, u.ABI, u.Count)
 	}
 	if n := len(r.Unanalyzed()); n > 0 {
-		fmt.Fprintf(to, "seccompgen: of %s of the %d that ran it is not known what they can call: build says which, and what it does\n", plural(n, "program"), len(r.Programs))
+		warn(to, "of %s of the %d that ran it is not known what they can call: build says which, and what it does", plural(n, "program"), len(r.Programs))
 	}
 	if path != "-" {
-		fmt.Fprintf(to, "seccompgen: wrote %s\n", path)
+		say(to, "wrote %s", path)
 	}
 }

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -24,10 +24,10 @@ func repairFlags() []cli.Flag {
 		&cli.StringFlag{Name: "why", Usage: "with --repair: write the reasons to `FILE` (default: FILE.why.json beside the repaired FILE.json)"},
 		&cli.StringFlag{Name: "allow", Usage: "with --repair: add these dangerous `CALLS` too, separated by commas, if they are denied"},
 		&cli.IntFlag{Name: "rounds", Value: 10, Usage: "with --repair: give up after `N` rounds"},
-		&cli.StringFlag{Name: "shrink", Usage: "take away what the tests do not notice, and write the profile to `FILE` and the proof to FILE.certificate.json: it denies calls that the tests tolerate"},
+		&cli.StringFlag{Name: "shrink", Usage: "remove what the tests do not notice, and write the profile to `FILE` and the proof to FILE.certificate.json: it denies calls that the tests tolerate"},
 		&cli.IntFlag{Name: "repeats", Value: 3, Usage: "with --shrink: run every candidate `N` times in each setting"},
-		&cli.DurationFlag{Name: "budget", Value: maxBudget, Usage: "with --shrink: stop after `D`; the same command goes on from there"},
-		&cli.StringFlag{Name: "keep", Usage: "with --shrink: leave these `CALLS` alone, separated by commas; closure stands for the Go runtime's own"},
+		&cli.DurationFlag{Name: "budget", Value: maxBudget, Usage: "with --shrink: stop after `DURATION`; the same command goes on from there"},
+		&cli.StringFlag{Name: "keep", Usage: "with --shrink: leave these `CALLS` alone, separated by commas; go-runtime stands for the Go runtime's own"},
 	}
 }
 
@@ -36,7 +36,7 @@ func checkRepairFlags(c *cli.Context) error {
 		return errors.New("--repair widens a profile and --shrink narrows it: give one of them")
 	}
 	if c.IsSet("report") && c.IsSet("shrink") {
-		return errors.New("--report shows a verification, and --shrink is none: verify the result with --report")
+		return hinted{errors.New("--report shows a verification, and --shrink is none"), "verify the result with --report"}
 	}
 	for name, goesWith := range map[string]string{"why": "repair", "allow": "repair", "rounds": "repair", "repeats": "shrink", "budget": "shrink", "keep": "shrink"} {
 		if c.IsSet(name) && !c.IsSet(goesWith) {
@@ -53,7 +53,7 @@ func checkRepairFlags(c *cli.Context) error {
 	}
 	for _, name := range []string{"repair", "shrink"} {
 		if c.String(name) == "-" {
-			return fmt.Errorf("--%s -: it writes two files: give a name", name)
+			return hinted{fmt.Errorf("--%s -: it writes two files", name), "give a name"}
 		}
 		if err := checkOutput(c.String(name)); err != nil {
 			return err
@@ -77,7 +77,7 @@ func repair(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 		return err
 	}
 	fixed, r, err := verify.RepairProfile(c.Context, w.session, w.bundle, p, o, verify.RepairOptions{
-		Allow: list(c.String("allow")), Rounds: c.Int("rounds"), Talk: func(text string) { fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s\n", text) },
+		Allow: list(c.String("allow")), Rounds: c.Int("rounds"), Talk: func(text string) { say(c.App.ErrWriter, "%s", text) },
 	})
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func repair(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 		if err := errors.Join(writeBytes(out, data), writeOutput(c.App.Writer, why, reasons.Write)); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: wrote %s and %s\n", out, why)
+		say(c.App.ErrWriter, "wrote %s and %s", out, why)
 		reports.input.Profile, reports.input.Why, reports.input.SHA256 = fixed, reasons, reasons.Profile
 	}
 	if err := reports.write(r, w.bundle.Spec); err != nil {
@@ -184,13 +184,13 @@ func shrink(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 		Repeats: c.Int("repeats"), Budget: c.Duration("budget"), Keep: slices.Compact(keep), State: out + ".state.json",
 		Talk: func(text string) {
 			if text != last { // a resumed search says again where it is
-				fmt.Fprintf(c.App.ErrWriter, "seccompgen: shrink: %s\n", text)
+				say(c.App.ErrWriter, "shrink: %s", text)
 			}
 			last = text
 		},
 	})
 	if c.Context.Err() != nil && exists(out+".state.json") {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: %s.state.json keeps what was tried: the same command goes on from there\n", out)
+		say(c.App.ErrWriter, "%s.state.json keeps what was tried: the same command goes on from there", out)
 	}
 	if errors.Is(err, verify.ErrUnstable) {
 		return fmt.Errorf("shrink: %w", err)
@@ -202,18 +202,13 @@ func shrink(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 	if err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(cert, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the certificate: %w", err)
-	}
-	text = append(text, '\n')
-	if err := errors.Join(writeBytes(out, data), writeBytes(out+".certificate.json", text)); err != nil {
+	certificate := writeOutput(c.App.Writer, out+".certificate.json", func(to io.Writer) error { return printJSON(to, cert) })
+	if err := errors.Join(writeBytes(out, data), certificate); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.ErrWriter, "seccompgen: wrote %s and %s.certificate.json\n", out, out)
+	say(c.App.ErrWriter, "wrote %s and %s.certificate.json", out, out)
 	if c.Bool("json") {
-		_, err = c.App.Writer.Write(text)
-		return err
+		return printJSON(c.App.Writer, cert)
 	}
 	return printCertificate(c, cert)
 }

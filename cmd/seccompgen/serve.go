@@ -17,6 +17,8 @@ func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "record for rootless engines, whose hooks may not use eBPF, until stopped",
+		Description: `Without --group or --everybody root alone may have containers recorded. It logs to
+standard error.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "group", Usage: "users of `GROUP` may have their containers recorded (default: root alone)"},
 			&cli.BoolFlag{Name: "everybody", Usage: "all users may"},
@@ -31,7 +33,7 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("serve: eBPF needs root: run this as root")
+		return hinted{errors.New("serve: eBPF needs root"), "run this as root"}
 	}
 	gid := 0
 	switch {
@@ -42,7 +44,7 @@ func serve(c *cli.Context) error {
 	case c.IsSet("group"):
 		group, err := user.LookupGroup(c.String("group"))
 		if err != nil {
-			return fmt.Errorf("--group %s: %w: make it with groupadd, and add the users", c.String("group"), err)
+			return hinted{fmt.Errorf("--group %s: %w", c.String("group"), err), "make it with groupadd, and add the users"}
 		}
 		if gid, err = strconv.Atoi(group.Gid); err != nil {
 			return fmt.Errorf("--group %s: %w", c.String("group"), err)

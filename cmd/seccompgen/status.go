@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,11 +24,14 @@ func statusCommand() *cli.Command {
 		Name:      "status",
 		Usage:     "show recordings under way, what a crash left, and the engines that know the hook",
 		ArgsUsage: "[ID...]",
+		Description: `--probe runs the hook's own program in a container, as root: no image is pulled, and
+there is no network. It removes what it starts and writes. Exit status 1 says that
+nothing was recorded, and why.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "collect", Usage: "write the recordings with these IDs where their hooks would have; without an ID, of all that have ended and whose hook did not come"},
 			&cli.BoolFlag{Name: "abort", Usage: "end the recordings with these IDs and throw them away; without an ID, clear what crashes left"},
 			&cli.BoolFlag{Name: "all", Usage: "with --abort: end all recordings of this host"},
-			&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "`time` for the hooks of recordings that have ended, before --collect or --abort takes them"},
+			&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "leave the hooks of recordings that have ended `DURATION` before --collect or --abort takes them"},
 			&cli.StringFlag{Name: "probe", Usage: "start a throw-away container of `ENGINE` (podman or docker), and tell whether it is recorded"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
@@ -90,9 +92,7 @@ func status(c *cli.Context) error {
 		})
 	}
 	if c.Bool("json") {
-		e := json.NewEncoder(c.App.Writer)
-		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{"recordings": rows, "leftovers": left, "otherBuilds": others, "engines": (&engine.Host{}).Status()})
+		return printJSON(c.App.Writer, map[string]any{"recordings": rows, "leftovers": left, "otherBuilds": others, "engines": (&engine.Host{}).Status()})
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(c.App.Writer, "no recordings under way")
@@ -127,7 +127,7 @@ func probe(c *cli.Context) error {
 	name := c.String("probe")
 	p := &engine.Probe{Name: "seccompgen-probe-" + strings.ToLower(rand.Text()[:10]), Recordings: hook.DefaultDir}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("probe %s: recording needs root, run this as root", name)
+		return hinted{fmt.Errorf("probe %s: recording needs root", name), "run this as root"}
 	}
 	r, err := p.Run(c.Context, name)
 	if err == nil {
@@ -143,7 +143,7 @@ func probe(c *cli.Context) error {
 	case at >= 0:
 		err = errors.Join(fmt.Errorf("%w: the hook was called at its start, and not after its end", err), tracer.Abort(list[at].ID))
 	case errors.Is(err, engine.ErrNotRecorded):
-		err = fmt.Errorf("%w: nothing called the hook; seccompgen status tells where it is registered, journalctl -t seccompgen what hooks said", err)
+		err = hinted{fmt.Errorf("%w: nothing called the hook", err), "seccompgen status says where it is registered, journalctl -t seccompgen what hooks said"}
 	}
 	return fmt.Errorf("probe %s: %w", name, err)
 }

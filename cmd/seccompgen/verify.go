@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,10 +25,21 @@ func verifyCommand() *cli.Command {
 		Name:      "verify",
 		Usage:     "run the workload under a profile: zero denials and the same test results, or who was denied what",
 		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
+		Description: `Makes --runs runs under every runtime of the list, with no_new_privs on, off or both,
+and accepts zero denials and the same test results only. It stops at the first run
+that fails, unless --keep-going is given. It needs root.
+
+--repair adds what the profile denies and verifies again, until --runs runs pass.
+Calls that give away the host or other processes are added only if --allow names
+them; without it the repair writes nothing.
+
+--shrink goes below what was observed: the result denies calls that the workload
+makes and its tests tolerate. The certificate says what failed without each call that
+is left. After --budget, or Ctrl-C, the same command goes on from there.`,
 		Flags: slices.Concat(workloadFlags(), reportFlags(), repairFlags(), []cli.Flag{
-			&cli.StringFlag{Name: "profile", Usage: "the profile to verify, runtime-spec linux.seccomp, in `FILE`"},
+			&cli.StringFlag{Name: "profile", Usage: "verify the profile in `FILE`, in runtime-spec's format"},
 			&cli.StringFlag{Name: "recording", Usage: "compare test results with those in `FILE` (default: a control run without the profile)"},
-			&cli.IntFlag{Name: "jobs", Usage: "make `N` runs at a time (default: a run a core where runs cannot meet, else one)"},
+			&cli.IntFlag{Name: "jobs", DefaultText: "a run a core where runs cannot meet, else one", Usage: "make `N` runs at a time"},
 			&cli.BoolFlag{Name: "keep-going", Usage: "make all runs, also after one that fails"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print what the workload prints"},
@@ -40,7 +50,7 @@ func verifyCommand() *cli.Command {
 
 func verifyAction(c *cli.Context) (err error) {
 	if !c.IsSet("profile") { // a required flag would print the usage to standard output
-		return errors.New("no profile: give --profile FILE: see seccompgen verify --help")
+		return seeHelp(c.Command, errors.New("no profile: give --profile FILE"))
 	}
 	p, err := readFile(c.String("profile"), profile.ReadProfile)
 	if err != nil {
@@ -68,10 +78,10 @@ func verifyAction(c *cli.Context) (err error) {
 	}
 	defer func() { err = interrupted(c.Context, errors.Join(err, w.session.Close())) }()
 	if _, others := scmp.UnknownNames(p); len(others) > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: this host's libseccomp %s does not know %s: runtimes here give them the default action\n", scmp.Version(), strings.Join(others, ", "))
+		warn(c.App.ErrWriter, "this host's libseccomp %s does not know %s: runtimes here give them the default action", scmp.Version(), strings.Join(others, ", "))
 	}
 	o.Run, o.Settings, o.Bundle, o.Jobs = w.run, w.settings, w.at, jobs(c, w)
-	if !c.Bool("verbose") {
+	if !c.Bool("verbose") && !c.Bool("debug") {
 		o.Run.Output = io.Discard
 	}
 	switch {
@@ -115,9 +125,7 @@ func isTerminal(w io.Writer) bool {
 // conclude prints the report, and says the verdict with the exit status.
 func conclude(c *cli.Context, r *verify.Report) (err error) {
 	if c.Bool("json") {
-		e := json.NewEncoder(c.App.Writer)
-		e.SetIndent("", "  ")
-		err = e.Encode(r)
+		err = printJSON(c.App.Writer, r)
 	} else {
 		if r.Repair != nil {
 			err = printRepair(c, r.Repair)

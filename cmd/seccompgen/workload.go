@@ -28,15 +28,15 @@ func workloadFlags() []cli.Flag {
 		&cli.StringFlag{Name: "bundle", Usage: "run the OCI bundle in `DIR`"},
 		&cli.BoolFlag{Name: "exec", Usage: "run the command after --"},
 		&cli.IntFlag{Name: "runs", Value: 1, Usage: "run the workload `N` times"},
-		&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "OCI runtime, a name or a `PATH`; verify takes a list, RUNTIME,RUNTIME"},
-		&cli.StringFlag{Name: "network", Value: "none", Usage: "`none` (an own namespace, loopback up) or host"},
+		&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "run under the OCI `RUNTIME`, a name or a path; verify takes several, separated by commas"},
+		&cli.StringFlag{Name: "network", Value: "none", Usage: "give the workload this `NETWORK`: none (a namespace of its own, loopback up) or host"},
 		&cli.StringFlag{Name: "user", Usage: "run as `UID[:GID]`"},
-		&cli.GenericFlag{Name: "no-new-privileges", Value: &onOff{"true"}, Usage: "set the process's no_new_privs bit; `=false` as engines do by default; verify takes =both"},
+		&cli.GenericFlag{Name: "no-new-privileges", Value: &onOff{"true"}, Usage: "set the process's no_new_privs bit as `[=BOOL]` says: true, or false, as engines do by default; verify takes both too"},
 		&cli.BoolFlag{Name: "stress", Usage: "vary what changes a Go program's calls, by the number of the run: GOGC, GOMAXPROCS, asynchronous preemption, -test.cpu, -test.shuffle"},
 		&cli.BoolFlag{Name: "race", Usage: "with --stress: every eighth run executes a build with the race detector, if there is one; its runtime makes calls of its own"},
-		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "end a run that takes longer than `D`"},
-		&cli.StringFlag{Name: "rootfs", Usage: "root file system `DIR` instead of a throw-away overlay over the host's"},
-		&cli.StringSliceFlag{Name: "env", Usage: "set `K=V` in the container"},
+		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "end a run that takes longer than `DURATION`"},
+		&cli.StringFlag{Name: "rootfs", Usage: "take the root file system in `DIR` instead of a throw-away overlay over the host's"},
+		&cli.StringSliceFlag{Name: "env", Usage: "set `NAME=VALUE` in the container's environment"},
 		&cli.StringSliceFlag{Name: "mount", Usage: "bind mount `SRC:DST[:ro]`"},
 		&cli.StringFlag{Name: "hook", Hidden: true, Usage: "`PATH` of oci-hook"},
 	}
@@ -164,7 +164,7 @@ func (w *workload) open(c *cli.Context) (err error) {
 		return err
 	}
 	if err != nil {
-		fmt.Fprintf(c.App.ErrWriter, "seccompgen: without the race detector, which does not build here: %v\n", err)
+		warn(c.App.ErrWriter, "without the race detector, which does not build here: %v", err)
 		return nil
 	}
 	race.Workload, race.Varied = w.bundle.Workload, []string{"-race"}
@@ -185,7 +185,7 @@ func openBundle(c *cli.Context, dir string, race bool) (*bundle.Bundle, error) {
 		}
 	}
 	if kinds != 1 {
-		return nil, fmt.Errorf("give one of a PACKAGE, --bundle DIR, --exec -- COMMAND: see seccompgen %s --help", c.Command.Name)
+		return nil, seeHelp(c.Command, errors.New("give one of a PACKAGE, --bundle DIR, --exec -- COMMAND"))
 	}
 	switch {
 	case c.Bool("exec"):
@@ -217,7 +217,7 @@ func findHook(given string) (string, error) {
 			return filepath.Clean(path), nil
 		}
 	}
-	return "", fmt.Errorf("oci-hook is neither beside %s nor in ../libexec/seccompgen: build both with make build", self)
+	return "", hinted{fmt.Errorf("oci-hook is neither beside %s nor in ../libexec/seccompgen", self), "make build builds both"}
 }
 
 func isExecutable(path string) bool {
@@ -278,7 +278,7 @@ func interrupted(ctx context.Context, err error) error {
 		return err
 	}
 	if rest := unstopped(err); rest != nil {
-		return fmt.Errorf("interrupted, and not all was cleaned up, see seccompgen status: %w", rest)
+		return hinted{fmt.Errorf("interrupted, and not all was cleaned up: %w", rest), "see seccompgen status"}
 	}
 	return errors.New("interrupted, and cleaned up")
 }

@@ -25,7 +25,7 @@ import (
 // Options shape the container.
 type Options struct {
 	Rootfs          string   // a directory to use as it is, instead of the overlay over the host's root
-	Env             []string // additions, K=V
+	Env             []string // additions, NAME=VALUE
 	Mounts          []string // SRC:DST[:ro]
 	User            string   // UID[:GID]
 	Network         string   // "none" (own namespace, loopback up) or "host"
@@ -189,7 +189,7 @@ func fromHost(args []string, dir string, o Options) (*Bundle, error) {
 func (b *Bundle) apply(o Options) error {
 	for _, e := range o.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
-			return fmt.Errorf("environment %q is not of the form K=V", e)
+			return fmt.Errorf("environment %q is not of the form NAME=VALUE", e)
 		}
 	}
 	b.Spec.Process.Env = append(b.Spec.Process.Env, o.Env...)

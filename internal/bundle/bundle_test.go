@@ -46,7 +46,7 @@ func TestOptions(t *testing.T) {
 		o    Options
 		want string
 	}{
-		"env":            {Options{Env: []string{"NOVALUE"}}, "K=V"},
+		"env":            {Options{Env: []string{"NOVALUE"}}, "NAME=VALUE"},
 		"mount":          {Options{Mounts: []string{"/tmp"}}, "SRC:DST[:ro]"},
 		"mount relative": {Options{Mounts: []string{"/tmp:tmp"}}, "absolute DST"},
 		"mount nothing":  {Options{Mounts: []string{"/does/not/exist:/x"}}, "no such file"},

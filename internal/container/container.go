@@ -92,6 +92,9 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 	}
 	r, err := collect(id, filepath.Join(dir, "recording.json"))
 	if err != nil {
+		if refused := tracer.Try(); refused != nil {
+			return nil, refused
+		}
 		return nil, fmt.Errorf("%w (%s exited with %d: %s)", err, o.Runtime.Name, ended.exit, talk.last())
 	}
 	if err := s.clear(id, dir, o.Runtime); err != nil {

@@ -229,7 +229,7 @@ func TestCI(t *testing.T) {
 				},
 				{
 					"no profile", func(dir string) error { return os.RemoveAll(filepath.Join(dir, "seccomp")) }, 1,
-					nil, "seccompgen: open seccomp/profile.json: no such file or directory",
+					nil, "seccompgen: error: open seccomp/profile.json: no such file or directory",
 					[]string{"profile.json"},
 				},
 				{

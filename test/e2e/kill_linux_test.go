@@ -321,7 +321,7 @@ func TestInterrupt(t *testing.T) {
 	needRoot(t)
 	interrupted := func(t *testing.T, r *running, out, id string) {
 		t.Helper()
-		if end := r.wait(t); end.exit != 1 || !strings.HasSuffix(end.stderr, "seccompgen: interrupted, and cleaned up\n") {
+		if end := r.wait(t); end.exit != 1 || !strings.HasSuffix(end.stderr, "seccompgen: error: interrupted, and cleaned up\n") {
 			t.Errorf("want exit status 1 and the word interrupted: %s", end)
 		}
 		absent(t, out)
@@ -389,7 +389,7 @@ func TestBeforeContainer(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.open(t)
-		if end := r.wait(t); end.exit != 1 || end.stderr != "seccompgen: interrupted, and cleaned up\n" {
+		if end := r.wait(t); end.exit != 1 || end.stderr != "seccompgen: error: interrupted, and cleaned up\n" {
 			t.Errorf("want exit status 1 and the word interrupted: %s", end)
 		}
 		absent(t, filepath.Join(dir, "recording.json"))
@@ -405,7 +405,7 @@ func TestBeforeContainer(t *testing.T) {
 		g.await(t, 1) // the first kill has found nothing
 		began := time.Now()
 		g.open(t)
-		if end := r.wait(t); end.exit != 1 || !strings.Contains(end.stderr, "seccompgen: interrupted, and cleaned up") {
+		if end := r.wait(t); end.exit != 1 || !strings.Contains(end.stderr, "seccompgen: error: interrupted, and cleaned up") {
 			t.Errorf("want exit status 1 and the word interrupted: %s", end)
 		}
 		if took := time.Since(began); took > 10*time.Second {

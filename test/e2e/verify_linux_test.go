@@ -171,7 +171,7 @@ func TestFlaky(t *testing.T) {
 	if len(report.Denials) != 0 || len(report.Tests) != 1 || report.Tests[0].Name != "TestFlaky" {
 		t.Errorf("denials %v, tests %v", report.Denials, report.Tests)
 	}
-	if !strings.HasPrefix(r.stderr, "seccompgen: inconclusive: ") {
+	if !strings.HasPrefix(r.stderr, "seccompgen: error: inconclusive: ") {
 		t.Errorf("stderr does not say so: %s", r.stderr)
 	}
 }

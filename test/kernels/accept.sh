@@ -31,7 +31,7 @@ if ! grep -q '"recorder": "can record"' /tmp/features; then
 	[ "$(grep -c 'use Linux 5.15 or newer' /tmp/out)" = 1 ] && [ "$(wc -l </tmp/out)" = 1 ] || fail "record says: $(cat /tmp/out)"
 	grep -q 'use Linux 5.15 or newer' /tmp/features || fail "features says: $(grep recorder /tmp/features)"
 	[ -e /tmp/r.json ] && fail "a recording was written"
-	echo "accept: refused $(sed 's/^seccompgen: //' /tmp/out | tail -n 1)"
+	echo "accept: refused $(sed 's/^seccompgen: error: //' /tmp/out | tail -n 1)"
 	exit $failed
 fi
 
