@@ -11,7 +11,7 @@ SMALLEST := mountinfo,pty,flock,encoding-json
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks floors fresh
+.PHONY: help setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks baselines fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,7 +52,7 @@ workloads: build bin/runc ## prove record, build, verify on all workloads, into 
 	go run -tags seccomp ./test/proof -runtimes runc,$(CURDIR)/bin/runc -o docs/results/workloads.md
 
 static: build ## compare the policy's table with what four Go versions build, and what workloads call with what their machine code can call, into docs/results/workloads-static.md (root)
-	go test -tags seccomp -count 1 -run TestClosureHoldsTheAnalysis ./profile -toolchains go1.24.0,go1.25.0,go1.26.0,go1.27.0
+	go test -tags seccomp -count 1 -run TestTableHoldsTheAnalysis ./profile -toolchains go1.24.0,go1.25.0,go1.26.0,go1.27.0
 	go run -tags seccomp ./test/proof -static -runs 1 -o docs/results/workloads-static.md
 
 mutations: build ## prove that verify names every call that is taken away, into docs/results/mutations.md (root; MODULE=... for some; goes on after a stop)
@@ -73,8 +73,8 @@ hosts: build ## record on each host of a matrix, and verify on each other, into 
 policies: build ## compare what the policies make of one run in 50 others, into docs/results/policies.md (root, half an hour)
 	go run -tags seccomp ./test/proof -policies -runs 50 -o docs/results/policies.md
 
-floors: build bin/runc ## measure what the runtimes need under a filter, into profile/floors.json (root; RUNTIMES=...)
-	go run -tags seccomp ./test/proof -floors -runs 300 -runtimes $(RUNTIMES) -o profile/floors.json
+baselines: build bin/runc ## measure what the runtimes need under a filter, into profile/baselines.json (root; RUNTIMES=...)
+	go run -tags seccomp ./test/proof -baselines -runs 300 -runtimes $(RUNTIMES) -o profile/baselines.json
 
 KERNELS := amd64-5.10 amd64-6.1 amd64-6.12 amd64-sid amd64-sid-preempt amd64-experimental amd64-experimental-preempt arm64-6.1 arm64-6.12
 

@@ -23,11 +23,11 @@ const (
 )
 
 type argumentRow struct {
-	names   []string
-	masks   []uint32
-	labels  []string
-	closure []uint32 // of the only argument
-	source  string
+	names     []string
+	masks     []uint32
+	labels    []string
+	goRuntime []uint32 // the Go runtime's own, of the only argument
+	source    string
 }
 
 // argumentRows lists the calls whose scalar arguments decide what they open: which of their bits count, how they are called, and with
@@ -150,7 +150,7 @@ type condition struct {
 
 // conditions returns what decides on the arguments of the allowed calls. For what was not observed only the Go runtime's
 // own values are known.
-func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Reason, floors map[target]Reason, same map[target]bool, abis []specs.Arch) map[string]*condition {
+func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Reason, baselines map[target]measured, same map[target]bool, abis []specs.Arch) map[string]*condition {
 	all := map[string]*condition{}
 	for t := range allowed {
 		nr, _ := Number(t.abi, t.name)
@@ -176,21 +176,19 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 		if slices.Contains(abis, specs.ArchX86) && muxed(t.name) != (mux{}) {
 			c.widen("i386 makes this call through " + muxed(t.name).by + " too, which hides them")
 		}
-		if _, ok := floors[t]; ok {
+		if _, ok := baselines[t]; ok {
 			c.unknown("those of the runtime's own call are not known")
 		}
 		for _, r := range reasons {
 			switch {
-			case r.Kind == "observed" || r.Kind == "runtime":
-			case r.Text == inPlaceOfClone3:
-				c.add([6]uint32{}, inPlaceOfClone3)
-			case strings.HasPrefix(r.Text, sameCall) && (same[t] || t.name != "ioctl"): // whose requests hold the size of what is passed
-			case r.Kind == "closure":
-				c.addClosure(t.name)
-			default:
-				if !same[t] {
-					c.unknown("those of the call that was not recorded are not known")
-				}
+			case r.args == recorded:
+			case r.args == cloneThread:
+				c.add([6]uint32{}, r.Text)
+			case r.args == sameCalls && (same[t] || t.name != "ioctl"): // whose requests hold the size of what is passed
+			case r.args == goRuntimes:
+				c.addGoRuntime(t.name)
+			case !same[t]:
+				c.unknown("those of the call that was not recorded are not known")
 			}
 		}
 	}
@@ -253,14 +251,14 @@ func (c *condition) unknown(why string) {
 	c.widen(why)
 }
 
-// addClosure adds the values with which the Go runtime makes a call.
-func (c *condition) addClosure(name string) {
+// addGoRuntime adds the values with which the Go runtime makes a call.
+func (c *condition) addGoRuntime(name string) {
 	row := rowOf(name)
-	if row.closure == nil {
+	if row.goRuntime == nil {
 		c.widen("those of the Go runtime's own call are not known")
 	}
 	at := slices.IndexFunc(row.masks, func(m uint32) bool { return m != 0 })
-	for _, v := range row.closure {
+	for _, v := range row.goRuntime {
 		var value [6]uint32
 		value[at] = v
 		c.add(value, "the Go runtime's own (runtime, "+row.source+")")
@@ -323,10 +321,10 @@ func compareConditions(a, b []specs.LinuxSeccompArg) int {
 // reason explains one rule of a call; args is nil for one without conditions.
 func (c *condition) reason(name string, args []specs.LinuxSeccompArg) Reason {
 	if args == nil {
-		return Reason{Kind: "argument", Text: "any arguments: " + c.open}
+		return Reason{Kind: KindArgument, Text: "any arguments: " + c.open}
 	}
 	if c.drivers && args[0].Value != whole {
-		return Reason{Kind: "argument", Text: fmt.Sprintf("request & %#x is %#x, as no terminal's is: what a driver is asked on other hosts is not known", args[0].Value, args[0].ValueTwo)}
+		return Reason{Kind: KindArgument, Text: fmt.Sprintf("request & %#x is %#x, as no terminal's is: what a driver is asked on other hosts is not known", args[0].Value, args[0].ValueTwo)}
 	}
 	var parts []string
 	var value [6]uint32
@@ -339,7 +337,7 @@ func (c *condition) reason(name string, args []specs.LinuxSeccompArg) Reason {
 		}
 		parts = append(parts, label+" "+word)
 	}
-	return Reason{Kind: "argument", Text: strings.Join(parts, ", ") + ": " + c.values[value]}
+	return Reason{Kind: KindArgument, Text: strings.Join(parts, ", ") + ": " + c.values[value]}
 }
 
 func rowOf(name string) argumentRow {

@@ -17,9 +17,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// WhyVersion is the version of why.json.
-const WhyVersion = 1
-
 // Policy decides what a profile holds beside what was seen.
 type Policy string
 
@@ -42,40 +39,6 @@ type BuildOptions struct {
 	AllowIncomplete bool
 }
 
-// Why explains a profile: every entry of it has at least one reason.
-type Why struct {
-	Version  int        `json:"version"`
-	Profile  string     `json:"profile"` // SHA-256 of profile.json
-	Entries  []Entry    `json:"entries"`
-	Untested []Untested `json:"untested"`
-	Unknown  []Unknown  `json:"unknown,omitempty"` // seen, and impossible to list
-}
-
-// Entry is one call of one ABI in the profile.
-type Entry struct {
-	ABI     specs.Arch               `json:"abi"`
-	Name    string                   `json:"name"`
-	Action  specs.LinuxSeccompAction `json:"action"`
-	Errno   *uint                    `json:"errno,omitempty"`
-	Args    []specs.LinuxSeccompArg  `json:"args,omitempty"`
-	Reasons []Reason                 `json:"reasons"`
-}
-
-// Reason is one reason for an entry. Kind is observed, runtime, closure, errno, argument, portability, repair, dangerous, wider, or given: it was
-// in the profile that was repaired, whose reasons are not known.
-type Reason struct {
-	Kind   string `json:"kind"`
-	Text   string `json:"text"`
-	Caller string `json:"caller,omitempty"`
-}
-
-// Untested is a call that the program can make, was not seen to make, and is not allowed.
-type Untested struct {
-	ABI       specs.Arch `json:"abi"`
-	Name      string     `json:"name"`
-	Functions []string   `json:"functions"`
-}
-
 type target struct {
 	abi  specs.Arch
 	name string
@@ -96,7 +59,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	}
 	for _, phase := range o.Phases {
 		if !slices.Contains(Phases(), phase) {
-			return nil, nil, fmt.Errorf("phase %q is not one of runtime, workload, exec", phase)
+			return nil, nil, fmt.Errorf("phase %q is not one of %s, %s, %s", phase, PhaseRuntime, PhaseWorkload, PhaseExec)
 		}
 	}
 	for _, arch := range o.Arch {
@@ -119,13 +82,13 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 			unknown[u] = true
 		}
 	}
-	floors, err := runtimeFloors(recordings, o)
+	baselines, err := runtimeBaselines(recordings, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	for t, reason := range floors {
+	for t, by := range baselines {
 		abis = append(abis, t.abi)
-		allowed[t] = append(allowed[t], reason)
+		allowed[t] = append(allowed[t], Reason{Kind: KindOCIRuntime, Text: "needed by the runtime under the filter, as measured", Caller: by.String()})
 	}
 	if len(allowed) == 0 {
 		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)
@@ -133,7 +96,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	abis = sortABIs(abis)
 	denied := answerClone3(recordings, o.Phases, allowed)
 	if o.Policy == PolicyRobust {
-		for t, reasons := range additions(recordings, abis, floors) {
+		for t, reasons := range additions(recordings, abis, baselines) {
 			allowed[t] = append(allowed[t], reasons...)
 		}
 	}
@@ -147,14 +110,14 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 			for _, abi := range abis {
 				t := target{abi, row.name}
 				if _, has := Number(abi, row.name); has && !allowedAnywhere(allowed, row.name) {
-					denied[t] = append(denied[t], Reason{Kind: "errno", Text: row.text})
+					denied[t] = append(denied[t], Reason{Kind: KindErrno, Text: row.text})
 				}
 			}
 		}
 	}
 	p := &specs.LinuxSeccomp{DefaultAction: action, Architectures: abis}
 	errno := uint(enosysErrno)
-	args := conditions(recordings, o, allowed, floors, same, abis)
+	args := conditions(recordings, o, allowed, baselines, same, abis)
 	if o.AnyArguments {
 		maps.DeleteFunc(args, func(name string, _ *condition) bool { return name != "clone" }) // which would make namespaces
 	}
@@ -193,9 +156,20 @@ func checkEvidence(recordings []*Recording, o BuildOptions) error {
 	return nil
 }
 
-// runtimeFloors returns what the runtimes need that the caller names, and those recorded without a filter: what these
+// measured are the runtimes whose init was measured to need a call.
+type measured []Runtime
+
+func (m measured) String() string {
+	var all []string
+	for _, r := range m {
+		all = append(all, r.Name+" "+r.Version)
+	}
+	return strings.Join(all, ", ")
+}
+
+// runtimeBaselines returns what the runtimes need that the caller names, and those recorded without a filter: what these
 // call under one is not in their recordings.
-func runtimeFloors(recordings []*Recording, o BuildOptions) (map[target]Reason, error) {
+func runtimeBaselines(recordings []*Recording, o BuildOptions) (map[target]measured, error) {
 	if !slices.Contains(o.Phases, PhaseRuntime) {
 		return nil, nil
 	}
@@ -210,24 +184,17 @@ func runtimeFloors(recordings []*Recording, o BuildOptions) (map[target]Reason, 
 			runtimes[name] = r.NoNewPrivileges && (nnp || !again)
 		}
 	}
-	add := map[target]Reason{}
+	add := map[target]measured{}
 	for _, name := range slices.Sorted(maps.Keys(runtimes)) {
-		floors, err := floorsFor(name, runtimes[name])
+		baselines, err := baselinesOf(name, runtimes[name])
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range floors {
-			for _, call := range f.Calls {
-				t := target{f.ABI, call}
-				by := f.Runtime.Name + " " + f.Runtime.Version
-				if old, ok := add[t]; ok {
-					if !strings.Contains(old.Caller, by) {
-						old.Caller += ", " + by
-						add[t] = old
-					}
-					continue
+		for _, b := range baselines {
+			for _, call := range b.Calls {
+				if t := (target{b.ABI, call}); !slices.Contains(add[t], b.Runtime) {
+					add[t] = append(add[t], b.Runtime)
 				}
-				add[t] = Reason{Kind: "runtime", Text: "needed by the runtime under the filter, as measured", Caller: by}
 			}
 		}
 	}
@@ -275,14 +242,14 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 			if k.phase != phase {
 				continue
 			}
-			kind, text := "observed", "made by the workload"
+			kind, text := KindObserved, "made by the workload"
 			switch phase {
 			case PhaseRuntime:
-				kind, text = "runtime", "made by the runtime under the filter, before the workload"
+				kind, text = KindOCIRuntime, "made by the runtime under the filter, before the workload"
 			case PhaseExec:
 				text = "made by a process that joined the container"
 			}
-			seen = append(seen, observation{k.target, Reason{Kind: kind, Text: fmt.Sprintf("%s in %d of %d runs", text, len(in), len(all)), Caller: callers[k].String()}})
+			seen = append(seen, observation{k.target, Reason{Kind: kind, Text: fmt.Sprintf("%s in %d of %d runs", text, len(in), len(all)), Caller: callers[k].String(), args: recorded}})
 		}
 	}
 	return seen
@@ -290,7 +257,7 @@ func observed(recordings []*Recording, phases []Phase) []observation {
 
 // additions returns what the robust policy adds, for the ABIs for which it is true. Where a Go program was analyzed, that
 // takes the place of the table; where one may have run of which that is not known, the table is for all ABIs seen.
-func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Reason) map[target][]Reason {
+func additions(recordings []*Recording, abis []specs.Arch, baselines map[target]measured) map[target][]Reason {
 	add := map[target][]Reason{}
 	put := func(t target, r Reason) {
 		if !slices.Contains(add[t], r) {
@@ -313,22 +280,22 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 			}
 		}
 	}
-	for t, r := range floors { // whose runtime has a closure too, if it is written in Go
-		if strings.Contains(", "+r.Caller, ", runc ") {
-			inits[t.abi] = append(inits[t.abi], Program{Path: "runc"})
+	for t, by := range baselines {
+		for _, r := range by {
+			if isGoRuntime(r) {
+				inits[t.abi] = append(inits[t.abi], Program{Path: filepath.Base(r.Name)})
+			}
 		}
 	}
 	for _, abi := range abis {
 		programs := map[who]string{threaded: whoFor(threads[abi]), goProgram: whoFor(slices.Concat(inits[abi], unanalyzed[abi])), goWorkload: whoFor(unanalyzed[abi])}
-		for _, row := range closure {
+		for _, row := range implicit {
 			old := row.name == "mmap" && abi == specs.ArchX86 // Go makes mmap2 there: a condition on mmap is kept for other ABIs
 			if _, has := Number(abi, row.name); !has || old || len(onlyOn[row.name]) > 0 && !slices.Contains(onlyOn[row.name], abi) {
 				continue
 			}
-			if row.who == anyProgram {
-				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text})
-			} else if programs[row.who] != "" {
-				put(target{abi, row.name}, Reason{Kind: "closure", Text: row.text, Caller: programs[row.who]})
+			if row.who == anyProgram || programs[row.who] != "" {
+				put(target{abi, row.name}, Reason{Kind: row.who.kind(), Text: row.text, Caller: programs[row.who], args: goRuntimes})
 			}
 		}
 	}
@@ -337,9 +304,9 @@ func additions(recordings []*Recording, abis []specs.Arch, floors map[target]Rea
 			if p.Static == nil {
 				continue
 			}
-			for _, c := range p.Static.Closure {
+			for _, c := range p.Static.GoRuntime {
 				if slices.Contains(abis, c.ABI) {
-					put(target{c.ABI, Name(c.ABI, c.Nr)}, Reason{Kind: "closure", Text: c.Text, Caller: strings.TrimSpace(p.Path + ": " + strings.Join(c.Functions, " "))})
+					put(target{c.ABI, Name(c.ABI, c.Nr)}, Reason{Kind: KindGoRuntime, Text: c.Text, Caller: strings.TrimSpace(p.Path + ": " + strings.Join(c.Functions, " ")), args: goRuntimes})
 				}
 			}
 		}
@@ -377,7 +344,7 @@ func untested(recordings []*Recording, allowed map[target][]Reason) []Untested {
 	return all
 }
 
-// isGoRuntime tells whether a runtime's init is a Go program, whose runtime phase has a closure too.
+// isGoRuntime reports whether a runtime's init is a Go program, whose own runtime calls unasked under the filter too.
 func isGoRuntime(r Runtime) bool { return strings.HasPrefix(filepath.Base(r.Name), "runc") }
 
 func allowedAnywhere(allowed map[target][]Reason, name string) bool {
@@ -417,27 +384,6 @@ func allowRules(names []string, args map[string]*condition) []specs.LinuxSyscall
 	}
 	return all
 }
-
-func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, errno *uint, args map[string]*condition, abis []specs.Arch) {
-	for t, reasons := range targets {
-		for _, rule := range args[t.name].rules() {
-			e := Entry{ABI: t.abi, Name: t.name, Action: action, Errno: errno, Args: rule, Reasons: reasons}
-			if c := args[t.name]; c != nil {
-				e.Reasons = append(slices.Clone(reasons), c.reason(t.name, rule))
-				if slices.Contains(abis, specs.ArchX86) && slices.ContainsFunc(rule, func(a specs.LinuxSeccompArg) bool { return hides(specs.ArchX86, t.name, a.Index) }) {
-					e.Reasons = append(e.Reasons, Reason{Kind: "argument", Text: fmt.Sprintf("the condition is void on %s, which passes the arguments of %s in memory and has it by the name", specs.ArchX86, t.name)})
-				}
-			}
-			w.Entries = append(w.Entries, e)
-		}
-	}
-	slices.SortFunc(w.Entries, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Action, b.Action), cmp.Compare(a.Name, b.Name), compareConditions(a.Args, b.Args))
-	})
-}
-
-// Write encodes the explanation as why.json.
-func (w *Why) Write(to io.Writer) error { return writeJSON(to, w) }
 
 // Encode writes a profile as runtime-spec linux.seccomp.
 func Encode(p *specs.LinuxSeccomp) ([]byte, error) {

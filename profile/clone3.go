@@ -10,10 +10,7 @@ import (
 // profile answers it with ENOSYS, so that what runs in containers falls back on clone.
 const clone3 = "clone3"
 
-// inPlaceOfClone3 is why clone is allowed where only clone3 was seen.
-const inPlaceOfClone3 = "made in place of clone3, which is answered with ENOSYS"
-
-// answerClone3 takes clone3 out of what is allowed, and puts clone in its place; it returns the calls to answer with ENOSYS.
+// answerClone3 removes clone3 from what is allowed, and puts clone in its place; it returns the calls to answer with ENOSYS.
 // Whose code made a call is known for Go code only, which makes clone3 where nothing else will do (a cgroup or a time
 // namespace for a child: syscall.forkAndExecInChild1) and has no fallback: then clone3 stays, with a reason that says so.
 func answerClone3(recordings []*Recording, phases []Phase, allowed map[target][]Reason) map[target][]Reason {
@@ -23,15 +20,15 @@ func answerClone3(recordings []*Recording, phases []Phase, allowed map[target][]
 		switch {
 		case t.name != clone3:
 		case needed:
-			allowed[t] = append(reasons, Reason{Kind: "dangerous", Text: "Go code makes it itself and has nothing to fall back on; no filter sees which namespaces it makes", Caller: by.String()})
+			allowed[t] = append(reasons, Reason{Kind: KindDangerous, Text: "Go code makes it itself and has nothing to fall back on; no filter sees which namespaces it makes", Caller: by.String()})
 		default:
 			delete(allowed, t)
 			for _, r := range reasons {
-				r.Kind, r.Text = "errno", r.Text+": its callers fall back on clone, of which a filter sees whether it makes namespaces"
+				r.Kind, r.Text = KindErrno, r.Text+": its callers fall back on clone, of which a filter sees whether it makes namespaces"
 				answered[t] = append(answered[t], r)
 			}
 			on := target{t.abi, "clone"}
-			allowed[on] = append(allowed[on], Reason{Kind: "portability", Text: inPlaceOfClone3})
+			allowed[on] = append(allowed[on], Reason{Kind: KindPortability, Text: "made in place of clone3, which is answered with ENOSYS", args: cloneThread})
 		}
 	}
 	return answered
@@ -63,7 +60,7 @@ func goCaller(recordings []*Recording, phases []Phase, name string) (first Calle
 
 // Answers reports whether a refusal is no loss to the caller: clone3, which an entry of the profile answers with ENOSYS.
 func Answers(p *specs.LinuxSeccomp, c Syscall) bool {
-	return c.Denied != nil && c.Denied.Action == "errno" && c.Denied.Errno == enosysErrno && Name(c.ABI, c.Nr) == clone3 &&
+	return c.Denied != nil && c.Denied.Action == OutcomeErrno && c.Denied.Errno == enosysErrno && Name(c.ABI, c.Nr) == clone3 &&
 		slices.ContainsFunc(p.Syscalls, func(s specs.LinuxSyscall) bool {
 			return verdict(s.Action, s.ErrnoRet) == Verdict{specs.ActErrno, enosysErrno} && slices.Contains(s.Names, clone3)
 		})

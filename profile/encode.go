@@ -144,14 +144,18 @@ func archMap(abis []specs.Arch) []archFamily {
 }
 
 // kindTexts say in an entry's comment what a kind of reason means; why.json has the reasons themselves.
-var kindTexts = []struct{ kind, text string }{
-	{"observed", "made by the workload"},
-	{"runtime", "made by the OCI runtime under the filter, before the workload"},
-	{"closure", "can come at any moment without the program asking for it"},
-	{"errno", "the answer makes callers fall back on another call"},
-	{"argument", "for the arguments seen only"},
-	{"portability", "made instead on other kernels or ABIs"},
-	{"repair", "added by verify --repair"},
+var kindTexts = []struct {
+	kind Kind
+	text string
+}{
+	{KindObserved, "made by the workload"},
+	{KindOCIRuntime, "made by the OCI runtime under the filter, before the workload"},
+	{KindGoRuntime, "made by the Go runtime at any moment, without the program asking for it"},
+	{KindImplicit, "can come at any moment without any program asking for it"},
+	{KindErrno, "the answer makes callers fall back on another call"},
+	{KindArgument, "for the arguments seen only"},
+	{KindPortability, "made instead on other kernels or ABIs"},
+	{KindRepair, "added by verify --repair"},
 }
 
 // compareComments orders groups by the first kind of their reasons: what was seen comes first.
@@ -173,11 +177,11 @@ func commentKey(name string, action specs.LinuxSeccompAction) string {
 
 // comments returns a comment for each call: what the kinds of its reasons say.
 func (w *Why) comments() map[string]string {
-	kinds := map[string][]string{}
+	kinds := map[string][]Kind{}
 	for _, e := range w.Entries {
 		key := commentKey(e.Name, e.Action)
 		for _, r := range e.Reasons {
-			kinds[key] = union(kinds[key], []string{r.Kind}, cmp.Compare[string])
+			kinds[key] = union(kinds[key], []Kind{r.Kind}, cmp.Compare[Kind])
 		}
 	}
 	comments := map[string]string{}
@@ -189,8 +193,14 @@ func (w *Why) comments() map[string]string {
 			}
 		}
 		for _, kind := range all {
-			if !slices.ContainsFunc(kindTexts, func(k struct{ kind, text string }) bool { return k.kind == kind }) {
-				parts = append(parts, kind)
+			if !slices.ContainsFunc(kindTexts, func(k struct {
+				kind Kind
+				text string
+			},
+			) bool {
+				return k.kind == kind
+			}) {
+				parts = append(parts, string(kind))
 			}
 		}
 		comments[key] = strings.Join(parts, "; ")

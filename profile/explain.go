@@ -2,12 +2,7 @@ package profile
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,39 +10,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
-
-// ErrOtherProfile says that a why.json explains other bytes than those of the profile at hand.
-var ErrOtherProfile = errors.New("why.json explains another profile")
-
-// ReadWhy decodes why.json.
-func ReadWhy(from io.Reader) (*Why, error) {
-	data, err := io.ReadAll(from)
-	if err != nil {
-		return nil, fmt.Errorf("read why.json: %w", err)
-	}
-	var v struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &v); err != nil {
-		return nil, fmt.Errorf("why.json is not whole JSON: %w", err)
-	}
-	if v.Version != WhyVersion {
-		return nil, fmt.Errorf("why.json has version %d, this seccompgen reads version %d", v.Version, WhyVersion)
-	}
-	var w Why
-	if err := strictJSON(data, &w); err != nil {
-		return nil, fmt.Errorf("decode why.json: %w", err)
-	}
-	return &w, nil
-}
-
-// Explains returns nil if the why.json was written with a profile of these bytes.
-func (w *Why) Explains(data []byte) error {
-	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != w.Profile {
-		return fmt.Errorf("%w: it is for the SHA-256 %.12s, the profile has %x: build both in one go, with --why", ErrOtherProfile, w.Profile, sum[:6])
-	}
-	return nil
-}
 
 // Explanation says what a profile lets through, and why.
 type Explanation struct {
@@ -82,10 +44,10 @@ func Explain(p *specs.LinuxSeccomp, w *Why) *Explanation {
 					e.Errno = &rule.Errno
 				}
 				if slices.ContainsFunc(rule.Args, func(c specs.LinuxSeccompArg) bool { return hides(abi, name, c.Index) }) {
-					e.Reasons = append(e.Reasons, Reason{Kind: "argument", Text: void})
+					e.Reasons = append(e.Reasons, Reason{Kind: KindArgument, Text: void})
 				}
 				if somewhere[name] {
-					e.Reasons = append(e.Reasons, Reason{Kind: "names", Text: "a profile lists names for all its architectures together"})
+					e.Reasons = append(e.Reasons, Reason{Kind: KindNames, Text: "a profile lists names for all its architectures together"})
 				}
 				x.Entries = append(x.Entries, e)
 			}
@@ -309,7 +271,7 @@ func (w *Why) NameWider(other *specs.LinuxSeccomp, name string) []Entry {
 	for i := range w.Entries {
 		e := &w.Entries[i]
 		if text := there.widerBy(e.Name, Rule{verdict(e.Action, e.Errno), e.Args}); text != "" {
-			e.Reasons = append(slices.Clone(e.Reasons), Reason{Kind: "wider", Text: "wider than " + name + ", which says of " + text})
+			e.Reasons = append(slices.Clone(e.Reasons), Reason{Kind: KindWider, Text: "wider than " + name + ", which says of " + text})
 			wider = append(wider, *e)
 		}
 	}

@@ -68,7 +68,7 @@ func TestExplainHasEveryEntry(t *testing.T) {
 func TestAbout(t *testing.T) {
 	r := sample(t)
 	socket, _ := Number(x64, "socket")
-	r.Programs[0].Static = &Static{Reachable: []StaticCall{{ABI: x64, Nr: socket, Functions: []string{"net.socket", "syscall.Socket"}}}, Closure: []StaticCall{}, Unresolved: []string{}}
+	r.Programs[0].Static = &Static{Reachable: []StaticCall{{ABI: x64, Nr: socket, Functions: []string{"net.socket", "syscall.Socket"}}}, GoRuntime: []StaticCall{}, Unresolved: []string{}}
 	p, w := build(t, BuildOptions{}, r)
 	for call, want := range map[string][]string{ // ABI answer: because
 		"openat":  {"X86_64 allowed: it is listed", "X86 allowed: it is listed"},

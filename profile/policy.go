@@ -8,7 +8,7 @@ import (
 
 // This file is data: what the robust policy adds to what was seen, each row with its reason. Nothing else is added.
 
-// who says for whom a row of the closure is true.
+// who says for whom a row of implicit is true.
 type who int
 
 const (
@@ -18,13 +18,20 @@ const (
 	goWorkload            // all that the Go runtime may do from its start on; for programs of the workload that were not analyzed
 )
 
-// closure lists the calls that come without the program asking for them. Those of anyProgram and goProgram can come at
+func (w who) kind() Kind {
+	if w == anyProgram || w == threaded {
+		return KindImplicit
+	}
+	return KindGoRuntime
+}
+
+// implicit lists the calls that come without the program asking for them. Those of anyProgram and goProgram can come at
 // any moment, so that one run, or ten, may not show them. Measured on 79 test binaries: these are the calls by which two
 // runs of the same tests differ, and with them no run was killed, against 28.6 % without. Those of goWorkload are what
 // the analysis of a Go program may find beyond them. Their moment is known, but whether a recording saw it is not: one
 // that an OCI hook made of a moment, or of a shell that starts the program late, did not.
 // Source: Go 1.22 to 1.27, packages runtime and internal/runtime/cgroup, for the functions named; for threads of C glibc 2.42, nptl.
-var closure = []struct {
+var implicit = []struct {
 	name string
 	who  who
 	text string
@@ -128,11 +135,11 @@ var defaultActions = map[string]specs.LinuxSeccompAction{
 	"log":   specs.ActLog,
 }
 
-// ClosureCalls returns the names of the calls that can come at any moment, sorted. Tests do not notice when some of them are
+// ImplicitCalls returns the names of the calls that can come at any moment, sorted. Tests do not notice when some of them are
 // refused, and the program is worse for it.
-func ClosureCalls() []string {
+func ImplicitCalls() []string {
 	var all []string
-	for _, row := range closure {
+	for _, row := range implicit {
 		if row.who != goWorkload {
 			all = append(all, row.name)
 		}

@@ -87,7 +87,7 @@ func portable(recordings []*Recording, allowed map[target][]Reason, o BuildOptio
 	codes := whoseCode(recordings, o.Phases)
 	for from, reasons := range allowed {
 		abis := []specs.Arch{from.abi}
-		if slices.ContainsFunc(reasons, func(r Reason) bool { return r.Kind != "runtime" }) {
+		if slices.ContainsFunc(reasons, func(r Reason) bool { return r.Kind != KindOCIRuntime }) {
 			abis = append(abis, o.Arch...)
 		} else {
 			// A 32-bit x86 program is started by a 64-bit runtime.
@@ -97,15 +97,15 @@ func portable(recordings []*Recording, allowed map[target][]Reason, o BuildOptio
 			if (from.name == "socketcall" || from.name == "ipc") && !Has(abi, from.name) {
 				return nil, nil, fmt.Errorf("a program was recorded making %s of %s, which hides the calls that it would make on %s: record it there", from.name, from.abi, abi)
 			}
-			w := walk{from: from, abi: abi, code: codes[from], kernels: kernels, found: map[string]string{}}
+			w := walk{from: from, abi: abi, code: codes[from], kernels: kernels, found: map[string]Reason{}}
 			if w.code == 0 {
 				w.code = anyCode
 			}
 			w.follow(from.name)
-			for name, text := range w.found {
+			for name, reason := range w.found {
 				t := target{abi, name}
 				if _, have := allowed[t]; !have {
-					add[t] = append(add[t], Reason{Kind: "portability", Text: text})
+					add[t] = append(add[t], reason)
 					alike := name == from.name && widthOf(abi)&widthOf(from.abi) == 1<<64-1
 					if other, again := same[t]; !again || other {
 						same[t] = alike
@@ -121,16 +121,13 @@ func portable(recordings []*Recording, allowed map[target][]Reason, o BuildOptio
 	return add, same, nil
 }
 
-// sameCall begins the reason of a call that another ABI has too: what was seen of its arguments there holds here.
-const sameCall = "the same call as on "
-
 // walk follows the table from one call to all that is made in place of it on one ABI.
 type walk struct {
 	from    target
 	abi     specs.Arch
 	code    code
 	kernels Kernels
-	found   map[string]string // call to reason
+	found   map[string]Reason // by call
 	seen    []string
 }
 
@@ -140,7 +137,7 @@ func (w *walk) follow(call string) {
 	}
 	w.seen = append(w.seen, call)
 	if w.abi != w.from.abi && call == w.from.name && !w.replaced(call) {
-		w.put(call, sameCall+string(w.from.abi))
+		w.put(call, Reason{Text: "the same call as on " + string(w.from.abi), args: sameCalls})
 	}
 	for _, group := range allAlternates {
 		if group.code&w.code == 0 || group.abis != nil && !slices.Contains(group.abis, w.abi) {
@@ -155,7 +152,7 @@ func (w *walk) follow(call string) {
 					continue
 				}
 				if !w.replaced(to) {
-					w.put(to, fmt.Sprintf("made on %s in place of %s of %s: %s", w.abi, w.from.name, w.from.abi, group.text))
+					w.put(to, Reason{Text: fmt.Sprintf("made on %s in place of %s of %s: %s", w.abi, w.from.name, w.from.abi, group.text)})
 				}
 				w.follow(to)
 			}
@@ -190,9 +187,10 @@ func (w *walk) applies(group alternates, call, to string) bool {
 }
 
 // put notes a call that the ABI and one of the kernels have.
-func (w *walk) put(call, text string) {
+func (w *walk) put(call string, r Reason) {
 	if _, again := w.found[call]; !again && Has(w.abi, call) && !w.kernels.Newest.before(since[call]) {
-		w.found[call] = text
+		r.Kind = KindPortability
+		w.found[call] = r
 	}
 }
 
@@ -213,7 +211,7 @@ func recordedKernels(recordings []*Recording) (Kernels, error) {
 	return ks, nil
 }
 
-// whoseCode tells whose code made the calls that were seen. A workload is nothing but Go if each of its calls is one that
+// whoseCode returns whose code made the calls that were seen. A workload is nothing but Go if each of its calls is one that
 // the machine code of its programs can make, all of which are Go's: a C library's start is never among these.
 func whoseCode(recordings []*Recording, phases []Phase) map[target]code {
 	codes := map[target]code{}
@@ -235,12 +233,12 @@ func whoseCode(recordings []*Recording, phases []Phase) map[target]code {
 			codes[target{s.ABI, Name(s.ABI, s.Nr)}] |= by
 		}
 		for _, static := range r.statics() {
-			for _, c := range static.Closure {
+			for _, c := range static.GoRuntime {
 				codes[target{c.ABI, Name(c.ABI, c.Nr)}] |= goCode
 			}
 		}
 		mayBeGo := len(r.Unanalyzed()) > 0 || len(r.statics()) > 0 || isGoRuntime(r.Runtime)
-		for _, row := range closure {
+		for _, row := range implicit {
 			by := workload
 			if row.who != anyProgram {
 				by = 0
@@ -265,7 +263,7 @@ func onlyGo(r *Recording) bool {
 		if p.Static == nil || len(p.Static.Reachable) == 0 || len(p.Static.Unresolved) > 0 {
 			return false
 		}
-		can = slices.Concat(can, p.Static.Reachable, p.Static.Closure)
+		can = slices.Concat(can, p.Static.Reachable, p.Static.GoRuntime)
 	}
 	return !slices.ContainsFunc(r.Syscalls, func(call Syscall) bool {
 		return call.Phase != PhaseRuntime && !slices.ContainsFunc(can, func(c StaticCall) bool { return c.ABI == call.ABI && c.Nr == call.Nr })

@@ -183,8 +183,8 @@ func TestAlternatesFollowGo(t *testing.T) {
 							continue
 						}
 						compared++
-						w := walk{from: target{from, calls[0]}, abi: to, code: goCode, kernels: Kernels{oldestKernel, newestKernel}, found: map[string]string{}}
-						if w.follow(calls[0]); w.found[other] == "" {
+						w := walk{from: target{from, calls[0]}, abi: to, code: goCode, kernels: Kernels{oldestKernel, newestKernel}, found: map[string]Reason{}}
+						if w.follow(calls[0]); w.found[other].Text == "" {
 							t.Errorf("%s.%s makes %s on %s and %s on %s", dir, function, calls[0], from, other, to)
 						}
 					}

@@ -203,7 +203,7 @@ func random(t testing.TB, rng *rand.Rand, id string) *Recording {
 			p.SHA256, p.Go = hash(p.Path), "go1.26.8"
 		case 2:
 			p.SHA256, p.Go = hash(p.Path), "go1.26.8"
-			p.Static = &Static{Closure: []StaticCall{}, Reachable: []StaticCall{{ABI: x64, Nr: rng.Uint32N(3), Functions: []string{"f"}}}, Unresolved: []string{}}
+			p.Static = &Static{GoRuntime: []StaticCall{}, Reachable: []StaticCall{{ABI: x64, Nr: rng.Uint32N(3), Functions: []string{"f"}}}, Unresolved: []string{}}
 		case 3:
 			p.SHA256, p.Size = hash(fmt.Sprint(rng.IntN(2))), 17
 		}
@@ -329,12 +329,12 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-// Every entry has a reason, and nothing is allowed that was neither seen nor in the closure.
+// Every entry has a reason, and nothing is allowed that was neither seen nor in the table.
 func TestBuildMeaning(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	inClosure := map[string]bool{}
-	for _, row := range closure {
-		inClosure[row.name] = true
+	inTable := map[string]bool{}
+	for _, row := range implicit {
+		inTable[row.name] = true
 	}
 	for range 200 {
 		r := random(t, rng, "a")
@@ -352,7 +352,7 @@ func TestBuildMeaning(t *testing.T) {
 					t.Fatalf("no reason for %+v", e)
 				}
 				reasons[e.Name] = true
-				if e.Action == specs.ActAllow && !seen[target{e.ABI, e.Name}] && (policy == PolicyExact || !inClosure[e.Name]) {
+				if e.Action == specs.ActAllow && !seen[target{e.ABI, e.Name}] && (policy == PolicyExact || !inTable[e.Name]) {
 					t.Fatalf("%s allows %s %s, which nobody saw", policy, e.ABI, e.Name)
 				}
 			}
@@ -386,7 +386,7 @@ func TestBuildMeaning(t *testing.T) {
 // What decides whether a call gets conditions, and which.
 func TestConditions(t *testing.T) {
 	unknown := call(t, PhaseExec, x64, "socket")
-	floors := func(o *BuildOptions) { o.For = []string{"crun"} }
+	baselines := func(o *BuildOptions) { o.For = []string{"crun"} }
 	for name, c := range map[string]struct {
 		more  Syscall
 		set   func(*BuildOptions)
@@ -411,7 +411,7 @@ func TestConditions(t *testing.T) {
 		"the Go runtime's":                   {call: "madvise", args: [6]uint64{0, 0, 14}, allow: true},
 		"not the Go runtime's":               {call: "madvise", args: [6]uint64{0, 0, 100}},
 		"the Go runtime's, not executable":   {call: "mmap", args: [6]uint64{0, 0, 7}},
-		"a runtime's own need":               {set: floors, call: "prctl", args: [6]uint64{38}, allow: true},
+		"a runtime's own need":               {set: baselines, call: "prctl", args: [6]uint64{38}, allow: true},
 		"hidden by socketcall":               {more: call(t, PhaseWorkload, i386, "openat"), call: "socket", args: [6]uint64{2, 2, 0}, allow: true},
 		"namespaces":                         {call: "clone", args: [6]uint64{0x20011}, allow: true},
 		"other namespaces":                   {call: "clone", args: [6]uint64{0x10000011}},
@@ -528,7 +528,7 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
-// The runtimes that a profile is for have a closure too, where they are written in Go.
+// The runtimes that a profile is for have what is implicit too, where they are written in Go.
 func TestFloorsClosure(t *testing.T) {
 	r := recording(t, "a", call(t, PhaseWorkload, x64, "read"))
 	r.Programs, r.Boundary = notGo, BoundaryExecve
@@ -540,12 +540,12 @@ func TestFloorsClosure(t *testing.T) {
 	}
 }
 
-func TestFloors(t *testing.T) {
-	floors, err := Floors()
+func TestBaselines(t *testing.T) {
+	baselines, err := Baselines()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range floors {
+	for _, f := range baselines {
 		for _, name := range append(f.Calls, "execve") {
 			if _, ok := Number(f.ABI, name); !ok || !slices.Contains(f.Calls, name) {
 				t.Errorf("%s %s: %s is not a call of %s, or is missing", f.Runtime.Name, f.Runtime.Version, name, f.ABI)
@@ -575,7 +575,7 @@ func TestFloors(t *testing.T) {
 		o := exact
 		o.For, o.NoNewPrivileges = []string{"runc@1.1", "crun"}, nnp
 		p, _ := build(t, o, r)
-		for _, f := range floors {
+		for _, f := range baselines {
 			if (f.Runtime.Name == "crun" || versionMatches(f.Runtime.Version, "1.1")) && (f.NoNewPrivileges || !nnp) {
 				for _, name := range f.Calls {
 					if !slices.Contains(Allowed(p), name) {
@@ -627,7 +627,7 @@ func TestReadProfile(t *testing.T) {
 func TestPolicyNamesExist(t *testing.T) {
 	var refused []string
 	rows := map[who][]string{}
-	for _, row := range closure {
+	for _, row := range implicit {
 		rows[row.who] = append(rows[row.who], row.name)
 	}
 	for _, row := range enosys {

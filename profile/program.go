@@ -26,7 +26,7 @@ type Program struct {
 	Static  *Static `json:"static,omitempty"`
 }
 
-// File tells which file a program is, on the host that recorded it.
+// File says which file a program is, on the host that recorded it.
 type File struct {
 	Device uint64 `json:"device"` // as stat(2) has it
 	Inode  uint64 `json:"inode"`
@@ -71,9 +71,9 @@ func (p Program) check() error {
 
 // Check refuses an analysis that no profile can be built from.
 func (s *Static) Check() error {
-	for _, c := range s.Closure {
+	for _, c := range s.GoRuntime {
 		if Name(c.ABI, c.Nr) == "" || c.Text == "" {
-			return fmt.Errorf("call %d of %q in the closure has no name here, or no reason", c.Nr, c.ABI)
+			return fmt.Errorf("call %d of %q of the Go runtime has no name here, or no reason", c.Nr, c.ABI)
 		}
 	}
 	return nil
@@ -181,8 +181,15 @@ func (s *Static) encode() []byte {
 // recordingV1 is version 1 of recording.json: it knew one program, if that was Go's.
 type recordingV1 struct {
 	Recording
-	Static   *Static    `json:"static,omitempty"`
+	Static   *staticV1  `json:"static,omitempty"`
 	Programs *[]Program `json:"programs,omitempty"` // a key of version 2
+}
+
+// staticV1 is Static with an older name of a key.
+type staticV1 struct {
+	Closure    []StaticCall `json:"closure"`
+	Reachable  []StaticCall `json:"reachable"`
+	Unresolved []string     `json:"unresolved"`
 }
 
 func (v *recordingV1) upgrade() (*Recording, error) {
@@ -191,7 +198,10 @@ func (v *recordingV1) upgrade() (*Recording, error) {
 		return nil, errors.New(`version 1 has no key "programs"`)
 	}
 	if w := r.Workload; v.Static != nil || w.Go != "" {
-		p := Program{SHA256: w.SHA256, Go: w.Go, Static: v.Static}
+		p := Program{SHA256: w.SHA256, Go: w.Go}
+		if v.Static != nil {
+			p.Static = &Static{GoRuntime: v.Static.Closure, Reachable: v.Static.Reachable, Unresolved: v.Static.Unresolved}
+		}
 		switch {
 		case w.Package != "":
 			p.Path = path.Base(w.Package) + ".test"
@@ -199,6 +209,11 @@ func (v *recordingV1) upgrade() (*Recording, error) {
 			p.Path = w.Args[0]
 		}
 		r.Programs = []Program{p}
+	}
+	for i := range r.Syscalls {
+		if r.Syscalls[i].Phase == "runtime" {
+			r.Syscalls[i].Phase = PhaseRuntime
+		}
 	}
 	r.Version = RecordingVersion
 	return &r, nil

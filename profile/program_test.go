@@ -14,7 +14,7 @@ import (
 func TestBuildPrograms(t *testing.T) {
 	analyzed := func(path string) Program {
 		flock, _ := Number(x64, "flock")
-		return Program{Path: path, SHA256: hash(path), Go: "go1.26.8", Static: &Static{Closure: []StaticCall{{ABI: x64, Nr: flock, Text: "of the test", Functions: []string{"runtime.f"}}}}}
+		return Program{Path: path, SHA256: hash(path), Go: "go1.26.8", Static: &Static{GoRuntime: []StaticCall{{ABI: x64, Nr: flock, Text: "of the test", Functions: []string{"runtime.f"}}}}}
 	}
 	for name, c := range map[string]struct {
 		programs []Program
@@ -46,7 +46,7 @@ func TestBuildPrograms(t *testing.T) {
 				var callers []string
 				for _, e := range why.Entries {
 					for _, reason := range e.Reasons {
-						if reason.Kind == "closure" && e.Name == name && e.ABI == c.abi {
+						if reason.Kind == KindGoRuntime && e.Name == name && e.ABI == c.abi {
 							callers = append(callers, reason.Caller)
 						}
 					}
@@ -92,8 +92,8 @@ func TestVersion1(t *testing.T) {
 		unknown          int
 	}{
 		"by the hook": {"", "", nil, 1},
-		"a package":   {`"package":"example.com/a/p","go":"go1.26.8","sha256":"` + hash("p") + `",`, static, []Program{{Path: "p.test", SHA256: hash("p"), Go: "go1.26.8", Static: &Static{Closure: []StaticCall{}, Reachable: []StaticCall{}, Unresolved: []string{}}}}, 0},
-		"a command":   {`"sha256":"` + hash("s") + `",`, static, []Program{{Path: "/bin/s", SHA256: hash("s"), Static: &Static{Closure: []StaticCall{}, Reachable: []StaticCall{}, Unresolved: []string{}}}}, 0},
+		"a package":   {`"package":"example.com/a/p","go":"go1.26.8","sha256":"` + hash("p") + `",`, static, []Program{{Path: "p.test", SHA256: hash("p"), Go: "go1.26.8", Static: &Static{GoRuntime: []StaticCall{}, Reachable: []StaticCall{}, Unresolved: []string{}}}}, 0},
+		"a command":   {`"sha256":"` + hash("s") + `",`, static, []Program{{Path: "/bin/s", SHA256: hash("s"), Static: &Static{GoRuntime: []StaticCall{}, Reachable: []StaticCall{}, Unresolved: []string{}}}}, 0},
 		"no analysis": {`"package":"p","go":"go1.26.8",`, "", []Program{{Path: "p.test", Go: "go1.26.8"}}, 1},
 	} {
 		r, err := ReadRecording(strings.NewReader(fmt.Sprintf(format, c.workload, c.static)))

@@ -20,20 +20,20 @@ const RecordingVersion = 2
 // ErrIncomplete says that evidence is missing, and that a profile made from it would be too thin.
 var ErrIncomplete = errors.New("recording is incomplete")
 
-// Phase tells when in a container's life a call was made.
+// Phase says when in a container's life a call was made.
 type Phase string
 
 // The phases of a container.
 const (
-	PhaseRuntime  Phase = "runtime"  // the filter is installed, the workload not yet executed: the runtime's own calls
-	PhaseWorkload Phase = "workload" // from the workload's execve on
-	PhaseExec     Phase = "exec"     // processes that joined the container later, as with runc exec
+	PhaseRuntime  Phase = "oci-runtime" // the filter is installed, the workload not yet executed: the OCI runtime's own calls
+	PhaseWorkload Phase = "workload"    // from the workload's execve on
+	PhaseExec     Phase = "exec"        // processes that joined the container later, as with runc exec
 )
 
 // Phases returns all phases in the order of a container's life.
 func Phases() []Phase { return []Phase{PhaseRuntime, PhaseWorkload, PhaseExec} }
 
-// Boundary tells where recording began.
+// Boundary says where recording began.
 type Boundary string
 
 // The boundaries. BoundaryNone means that the container never came to either.
@@ -99,9 +99,19 @@ type Syscall struct {
 	Runs    []string   `json:"runs"` // the ids of the runs that made it
 }
 
-// Denied tells how a call was refused, as seen at its first refusal.
+// Outcome is what became of a call that was denied.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeErrno Outcome = "errno" // it failed with an errno
+	OutcomeTrap  Outcome = "trap"  // SIGSYS, which the program may have caught
+	OutcomeKill  Outcome = "kill"  // the thread or the process was killed
+)
+
+// Denied is how a call was refused, as seen at its first refusal.
 type Denied struct {
-	Action string    `json:"action"` // errno, trap or kill
+	Action Outcome   `json:"action"`
 	Errno  uint32    `json:"errno,omitempty"`
 	Count  uint64    `json:"count"`
 	Args   [6]uint64 `json:"args"`  // raw registers
@@ -155,7 +165,7 @@ type Unknown struct {
 
 // Static is what the machine code of a Go program can call. It knows nothing of C libraries and children.
 type Static struct {
-	Closure    []StaticCall `json:"closure"`    // what the Go runtime calls at any moment, without the program asking
+	GoRuntime  []StaticCall `json:"goRuntime"`  // what the Go runtime calls at any moment, without the program asking
 	Reachable  []StaticCall `json:"reachable"`  // all that the code can call
 	Unresolved []string     `json:"unresolved"` // functions that make calls whose numbers could not be told; if any, Reachable may lack some
 }
@@ -273,7 +283,7 @@ func (r *Recording) check() error {
 				return fmt.Errorf("call %s of %s: %w", label(s.ABI, s.Nr), s.ABI, err)
 			}
 		}
-		if s.Denied != nil && !slices.Contains([]string{"errno", "trap", "kill"}, s.Denied.Action) {
+		if s.Denied != nil && !slices.Contains([]Outcome{OutcomeErrno, OutcomeTrap, OutcomeKill}, s.Denied.Action) {
 			return fmt.Errorf("call %s was denied by %q, which is not one of errno, trap, kill", label(s.ABI, s.Nr), s.Denied.Action)
 		}
 	}

@@ -6,10 +6,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Refusal is one way in which a filter refuses calls: Action is errno, trap or kill, as in [Denied].
+// Refusal is one way in which a filter refuses calls.
 type Refusal struct {
-	Action string `json:"action"`
-	Errno  uint32 `json:"errno,omitempty"` // of action errno
+	Action Outcome `json:"action"`
+	Errno  uint32  `json:"errno,omitempty"` // of action errno
 }
 
 // Refusals returns all the ways in which a profile's filter can refuse a call, as runc and crun install it. What a call
@@ -17,7 +17,7 @@ type Refusal struct {
 // any answer.
 func Refusals(p *specs.LinuxSeccomp) []Refusal {
 	// Calls of architectures that are not listed kill, and runc answers ENOSYS to calls that are newer than all it lists.
-	all := []Refusal{{Action: "kill"}, {Action: "errno", Errno: enosysErrno}}
+	all := []Refusal{{Action: OutcomeKill}, {Action: OutcomeErrno, Errno: enosysErrno}}
 	rules := []Verdict{verdict(p.DefaultAction, p.DefaultErrnoRet)}
 	for _, s := range p.Syscalls {
 		rules = append(rules, verdict(s.Action, s.ErrnoRet))
@@ -26,9 +26,9 @@ func Refusals(p *specs.LinuxSeccomp) []Refusal {
 		var a Refusal
 		switch v.Action {
 		case specs.ActErrno:
-			a = Refusal{"errno", min(uint32(v.Errno), maxErrno)}
+			a = Refusal{OutcomeErrno, min(uint32(v.Errno), maxErrno)}
 		case specs.ActTrap:
-			a = Refusal{Action: "trap"}
+			a = Refusal{Action: OutcomeTrap}
 		case specs.ActNotify, specs.ActTrace:
 			return nil
 		default:

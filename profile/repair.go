@@ -22,8 +22,8 @@ type Missing struct {
 // ErrNoRepair says that a profile cannot be made to allow a call by adding to it.
 var ErrNoRepair = errors.New("cannot be added")
 
-// Refuses tells whether a profile sends a call to its default action, and this denies it, whatever the arguments. A call
-// that has conditions is not told: its arguments decide.
+// Refuses reports whether a profile sends a call to its default action, and this denies it, whatever the arguments. A call
+// that has conditions is not judged: its arguments decide.
 func (r *Resolved) Refuses(abi specs.Arch, nr uint32) bool {
 	if !slices.Contains(r.ABIs, abi) {
 		return true
@@ -145,7 +145,7 @@ func Repaired(p *specs.LinuxSeccomp, old *Why, added []Entry) (*Why, error) {
 	w.Entries = Explain(p, w).Entries
 	for i := range w.Entries {
 		if len(w.Entries[i].Reasons) == 0 {
-			w.Entries[i].Reasons = []Reason{{Kind: "given", Text: "in the profile that was repaired"}}
+			w.Entries[i].Reasons = []Reason{{Kind: KindGiven, Text: "in the profile that was repaired"}}
 		}
 	}
 	return w, nil

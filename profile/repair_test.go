@@ -115,12 +115,12 @@ func TestAskFirst(t *testing.T) {
 		}
 	}
 	// What the runtimes themselves need under the filter, as measured, and what the Go runtime does, must not stop a repair.
-	floors, err := Floors()
+	baselines, err := Baselines()
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := ClosureCalls()
-	for _, f := range floors {
+	plain := ImplicitCalls()
+	for _, f := range baselines {
 		plain = append(plain, f.Calls...)
 	}
 	for _, name := range plain {

@@ -539,7 +539,7 @@ func List() ([]Status, error) {
 var (
 	boundaries = [...]profile.Boundary{profile.BoundaryNone, profile.BoundaryFilter, profile.BoundaryExecve}
 	phases     = [recorderPhasePHASES]profile.Phase{profile.PhaseRuntime, profile.PhaseWorkload, profile.PhaseExec}
-	outcomes   = [...]string{"errno", "trap", "kill"}
+	outcomes   = [...]profile.Outcome{profile.OutcomeErrno, profile.OutcomeTrap, profile.OutcomeKill}
 	drops      = [recorderDropDROPS]string{
 		profile.DropFork, profile.DropAdopt, profile.DropCaller, profile.DropUnknown, profile.DropDenial, profile.DropUnfiltered,
 	}

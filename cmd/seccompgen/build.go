@@ -149,13 +149,14 @@ func build(c *cli.Context) error {
 	}
 	kinds := countKinds(why)
 	say(c.App.ErrWriter, "%s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS",
-		plural(len(profile.Allowed(p)), "call"), kinds["observed"], kinds["runtime"], kinds["closure"], c.String("policy"), kinds["portability"], kinds["argument"], kinds["errno"])
+		plural(len(profile.Allowed(p)), "call"), kinds[profile.KindObserved], kinds[profile.KindOCIRuntime], kinds[profile.KindGoRuntime]+kinds[profile.KindImplicit], c.String("policy"), kinds[profile.KindPortability],
+		kinds[profile.KindArgument], kinds[profile.KindErrno])
 	for _, e := range wider {
 		warn(c.App.ErrWriter, "%s on %s is %s", e.Name, abiList([]specs.Arch{e.ABI}), e.Reasons[len(e.Reasons)-1].Text)
 	}
 	for _, e := range why.Entries {
 		for _, r := range e.Reasons {
-			if r.Kind == "dangerous" {
+			if r.Kind == profile.KindDangerous {
 				warn(c.App.ErrWriter, "%s is allowed on %s, which is dangerous: %s (%s)", e.Name, abiList([]specs.Arch{e.ABI}), r.Text, r.Caller)
 			}
 		}
@@ -175,11 +176,11 @@ func build(c *cli.Context) error {
 		say(c.App.ErrWriter, "allowPrivilegeEscalation: false (noNewPrivileges) would save %s that only the runtime's start needs: %s", plural(len(saved), "call"), strings.Join(saved, ", "))
 	}
 	for _, name := range unmeasured {
-		say(c.App.ErrWriter, "what noNewPrivileges would save under %s was not measured: make floors does", name)
+		say(c.App.ErrWriter, "what noNewPrivileges would save under %s was not measured: make baselines does", name)
 	}
 	for _, r := range recordings {
 		if r.Boundary == profile.BoundaryExecve && slices.Contains(o.Phases, profile.PhaseRuntime) {
-			calls, err := profile.Baseline(r.Runtime, r.NoNewPrivileges)
+			calls, err := profile.BaselineCalls(r.Runtime, r.NoNewPrivileges)
 			if err != nil {
 				return err
 			}
@@ -268,8 +269,8 @@ func readRecordings(paths []string) ([]*profile.Recording, error) {
 
 // countKinds counts the calls by the most telling kind of reason that any ABI has for them, and those with conditions as
 // kind argument.
-func countKinds(why *profile.Why) map[string]int {
-	order := []string{"observed", "runtime", "closure", "portability", "errno"}
+func countKinds(why *profile.Why) map[profile.Kind]int {
+	order := []profile.Kind{profile.KindObserved, profile.KindOCIRuntime, profile.KindGoRuntime, profile.KindImplicit, profile.KindPortability, profile.KindErrno}
 	best, conditions := map[string]int{}, map[string]bool{}
 	for _, e := range why.Entries {
 		if len(e.Args) > 0 {
@@ -282,7 +283,7 @@ func countKinds(why *profile.Why) map[string]int {
 			}
 		}
 	}
-	kinds := map[string]int{"argument": len(conditions)}
+	kinds := map[profile.Kind]int{profile.KindArgument: len(conditions)}
 	for _, rank := range best {
 		kinds[order[rank]]++
 	}

@@ -122,7 +122,7 @@ func TestPortabilityAgainstMachineCode(t *testing.T) {
 					}
 				}
 				can := map[string]bool{}
-				for _, c := range slices.Concat(static.Reachable, static.Closure) {
+				for _, c := range slices.Concat(static.Reachable, static.GoRuntime) {
 					can[c.Name] = true
 				}
 				for name := range can {

@@ -167,9 +167,9 @@ func shrink(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 	out := c.String("shrink")
 	keep := []string{}
 	for _, name := range list(c.String("keep")) {
-		if name == "closure" {
+		if name == string(profile.KindGoRuntime) {
 			allowed := profile.Allowed(p)
-			for _, call := range profile.ClosureCalls() {
+			for _, call := range profile.ImplicitCalls() {
 				if slices.Contains(allowed, call) {
 					keep = append(keep, call)
 				}
@@ -224,19 +224,19 @@ func printCertificate(c *cli.Context, cert *verify.Certificate) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	var gone, closure []string
+	var gone, implicit []string
 	for _, r := range cert.Removed {
 		gone = append(gone, r.Name+" ("+r.Errno+")")
-		if slices.Contains(profile.ClosureCalls(), r.Name) {
-			closure = append(closure, r.Name)
+		if slices.Contains(profile.ImplicitCalls(), r.Name) {
+			implicit = append(implicit, r.Name)
 		}
 	}
-	fmt.Fprintf(c.App.Writer, "taken away: %s\n", orDash(strings.Join(gone, ", ")))
+	fmt.Fprintf(c.App.Writer, "removed: %s\n", orDash(strings.Join(gone, ", ")))
 	fmt.Fprintf(c.App.Writer, "denied in %s of the result and tolerated by the tests: %s\n", plural(cert.Passed, "run"), orDash(strings.Join(cert.Denied, " ")))
-	if len(closure) > 0 {
-		fmt.Fprintf(c.App.Writer, "of the Go runtime's own: %s: tests do not notice, programs get slower or lose preemption; --keep closure leaves them\n", strings.Join(closure, " "))
+	if len(implicit) > 0 {
+		fmt.Fprintf(c.App.Writer, "of the Go runtime's own: %s: tests do not notice, programs get slower or lose preemption; --keep go-runtime leaves them\n", strings.Join(implicit, " "))
 	}
-	_, err := fmt.Fprintf(c.App.Writer, "%s needed, %s kept, %d taken away. This profile denies calls that the workload makes and its tests tolerate: the one that verifies without denials remains the safe choice\n",
+	_, err := fmt.Fprintf(c.App.Writer, "%s needed, %s kept, %d removed. This profile denies calls that the workload makes and its tests tolerate: the one that verifies without denials remains the safe choice\n",
 		plural(len(cert.Needed), "call"), plural(len(cert.Kept), "call"), len(cert.Removed))
 	return err
 }

@@ -204,12 +204,12 @@ func arguments(d verify.Denial) string {
 
 func answer(d verify.Denial) string {
 	switch d.Action {
-	case "errno":
+	case profile.OutcomeErrno:
 		if name := unix.ErrnoName(unix.Errno(d.Errno)); name != "" {
 			return name
 		}
 		return fmt.Sprintf("errno %d", d.Errno)
-	case "trap":
+	case profile.OutcomeTrap:
 		return "SIGSYS"
 	}
 	return "killed"

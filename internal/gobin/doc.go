@@ -2,7 +2,7 @@
 //
 // [ReadInfo] gives what the binary says of itself. [Analyze] gives its static reach: it finds every instruction in
 // the machine code that enters the kernel and follows the flow of data back, over registers, stack slots and
-// function calls, to the constants that become the system call's number. [Closure] picks from that what the Go
+// function calls, to the constants that become the system call's number. [GoRuntime] picks from that what the Go
 // runtime does on its own, at any moment, so that a recording may lack it by chance.
 //
 // The linker has already removed what the program cannot reach, so that the reach is small: about a hundred calls for
@@ -20,7 +20,7 @@
 //   - C libraries. In a cgo program that is dynamically linked most of the calls are made by libc and are not
 //     in the file. C code within the file is followed as well as Go code, as far as the symbol table names it, but C
 //     compilers do things that Go's does not; expect unresolved places in statically linked libraries.
-//   - The vDSO and restart_syscall, which are the kernel's code and run in the name of the process. [Closure] adds them.
+//   - The vDSO and restart_syscall, which are the kernel's code and run in the name of the process. [GoRuntime] adds them.
 //   - Code made at run time, plugins, and system calls made by another instruction than the machine's usual ones.
 //
 // A number in a package variable is its initial value or anything that is stored to it directly. A variable of which

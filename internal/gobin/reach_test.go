@@ -212,7 +212,7 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-func TestClosure(t *testing.T) {
+func TestGoRuntime(t *testing.T) {
 	type nrs = []int
 	tests := []struct {
 		goarch  string
@@ -224,8 +224,8 @@ func TestClosure(t *testing.T) {
 		{"arm64", nrs{63, 64, 215, 124, 101, 172, 131, 139, 233, 98, 128, 113, 94, 22, 93}, nrs{129, 107}, nrs{221}},
 	}
 	for _, tt := range tests {
-		entries := Closure(analyze(t, buildCases(t, tt.goarch)))
-		got := map[int]ClosureEntry{}
+		entries := GoRuntime(analyze(t, buildCases(t, tt.goarch)))
+		got := map[int]RuntimeCall{}
 		for _, e := range entries {
 			if e.Category == Other || e.Reason == "" {
 				t.Errorf("%s: no reason for %+v", tt.goarch, e)
@@ -247,25 +247,25 @@ func TestClosure(t *testing.T) {
 		}
 		for _, nr := range tt.absent {
 			if e, ok := got[nr]; ok {
-				t.Errorf("%s: %d is in the closure: %+v", tt.goarch, nr, e)
+				t.Errorf("%s: %d is among the runtime's own: %+v", tt.goarch, nr, e)
 			}
 		}
 	}
 }
 
 // Where nothing is inlined the runtime's calls are made by other functions: what it does on its own stays the same.
-func TestClosureNotOptimized(t *testing.T) {
+func TestGoRuntimeNotOptimized(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the standard library anew")
 	}
 	for _, goarch := range []string{"amd64", "386", "arm64"} {
-		closure := func(flags ...string) []int {
+		own := func(flags ...string) []int {
 			path := filepath.Join(t.TempDir(), "server")
 			goCommand(t, "testdata/server", goarch, append(append([]string{"build", "-o", path}, flags...), "main.go")...)
 			var on []int
-			for _, e := range Closure(analyze(t, path)) {
+			for _, e := range GoRuntime(analyze(t, path)) {
 				if e.Category == Other {
-					t.Errorf("%s %v: the table of the closure lacks %v", goarch, flags, e.Funcs)
+					t.Errorf("%s %v: the table of the runtime's functions lacks %v", goarch, flags, e.Funcs)
 				}
 				if e.Default {
 					on = append(on, e.Number)
@@ -273,13 +273,13 @@ func TestClosureNotOptimized(t *testing.T) {
 			}
 			return on
 		}
-		if diff := cmp.Diff(closure(), closure("-gcflags=all=-N -l")); diff != "" {
-			t.Errorf("%s: closure (-optimized +not optimized):\n%s", goarch, diff)
+		if diff := cmp.Diff(own(), own("-gcflags=all=-N -l")); diff != "" {
+			t.Errorf("%s: calls (-optimized +not optimized):\n%s", goarch, diff)
 		}
 	}
 }
 
-func TestClosureByFunction(t *testing.T) {
+func TestGoRuntimeByFunction(t *testing.T) {
 	r := &Reach{ABI: ABIX8664, VDSO: []string{"runtime.vgetrandom"}, Calls: []Call{
 		{ABI: ABIX8664, Number: 7, RuntimeFuncs: []string{"runtime.newInGo99"}},
 		{ABI: ABIX8664, Number: 8, Funcs: []string{"syscall.Seek"}},
@@ -288,7 +288,7 @@ func TestClosureByFunction(t *testing.T) {
 		{ABI: ABIX8664, Number: 39, RuntimeFuncs: []string{"runtime.getpid", "runtime.raise"}},
 		{ABI: ABIX8664, Number: 62, RuntimeFuncs: []string{"runtime.raiseproc"}},
 	}}
-	want := []ClosureEntry{
+	want := []RuntimeCall{
 		{ABIX8664, 7, Other, false, "a function of the runtime makes it for a reason that is not known", []string{"runtime.newInGo99"}},
 		{ABIX8664, 27, Debug, false, runtimeFuncs()["runtime.mincore"].reason, []string{"runtime.mincore"}},
 		{ABIX8664, 38, Profiling, false, runtimeFuncs()["runtime.setitimer"].reason, []string{"runtime.setitimer"}},
@@ -297,8 +297,8 @@ func TestClosureByFunction(t *testing.T) {
 		{ABIX8664, 219, Restart, true, implied[2].why.reason, nil},
 		{ABIX8664, 318, VDSO, true, implied[0].why.reason, []string{"runtime.vgetrandom"}},
 	}
-	if diff := cmp.Diff(want, Closure(r)); diff != "" {
-		t.Errorf("closure (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, GoRuntime(r)); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
 	}
 	for fn, w := range runtimeFuncs() {
 		if !isRuntime(fn) || !slices.Contains(categories, w.category) || w.reason == "" {
@@ -368,9 +368,9 @@ func TestStd(t *testing.T) {
 			if len(r.Calls) < 80 || len(r.Calls) > 130 {
 				t.Errorf("%s %s: %d calls", goarch, pkg, len(r.Calls))
 			}
-			for _, e := range Closure(r) {
+			for _, e := range GoRuntime(r) {
 				if e.Category == Other {
-					t.Errorf("%s %s: the table of the closure lacks %v", goarch, pkg, e.Funcs)
+					t.Errorf("%s %s: the table of the runtime's functions lacks %v", goarch, pkg, e.Funcs)
 				}
 			}
 		}
@@ -411,7 +411,7 @@ func TestRecordedIsReachable(t *testing.T) {
 					reach[c.Number] = true
 				}
 			}
-			for _, e := range Closure(r) {
+			for _, e := range GoRuntime(r) {
 				reach[e.Number] = true
 			}
 			trace := filepath.Join(dir, "trace")

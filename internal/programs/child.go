@@ -274,10 +274,10 @@ func Analyze(f *os.File) (*profile.Static, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &profile.Static{Closure: []profile.StaticCall{}, Reachable: []profile.StaticCall{}, Unresolved: []string{}}
-	for _, c := range gobin.Closure(reach) {
+	s := &profile.Static{GoRuntime: []profile.StaticCall{}, Reachable: []profile.StaticCall{}, Unresolved: []string{}}
+	for _, c := range gobin.GoRuntime(reach) {
 		if c.Default {
-			s.Closure = append(s.Closure, staticCall(c.ABI, c.Number, c.Reason+" ("+string(c.Category)+")", c.Funcs))
+			s.GoRuntime = append(s.GoRuntime, staticCall(c.ABI, c.Number, c.Reason+" ("+string(c.Category)+")", c.Funcs))
 		}
 	}
 	for _, c := range reach.Calls {

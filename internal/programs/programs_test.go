@@ -203,12 +203,12 @@ func TestDecode(t *testing.T) {
 		"no hash":         {t.Context(), `{"path":"","go":"go1.26.8"}` + "\n", "nonsense"},
 		"unknown key":     {t.Context(), `{"path":"","sha256":"5f","gone":1}` + "\n", "unknown field"},
 		"killed":          {t.Context(), goProgram, "could not be analyzed: signal: killed"},
-		"half":            {t.Context(), goProgram + `{"static":{"closure`, "could not be analyzed: signal: killed"},
+		"half":            {t.Context(), goProgram + `{"static":{"goRuntime`, "could not be analyzed: signal: killed"},
 		"too slow":        {late, goProgram, "could not be analyzed: there was no time left"},
 		"a reason":        {t.Context(), goProgram + `{"unread":"386"}` + "\n", "386"},
-		"unknown call":    {t.Context(), goProgram + `{"static":{"closure":[{"abi":"SCMP_ARCH_X86_64","nr":9999,"text":"why","functions":[]}]}}` + "\n", "no name here"},
-		"without reason":  {t.Context(), goProgram + `{"static":{"closure":[{"abi":"SCMP_ARCH_X86_64","nr":1,"functions":[]}]}}` + "\n", "no reason"},
-		"all of it":       {t.Context(), goProgram + `{"static":{"closure":[],"reachable":[],"unresolved":[]}}` + "\n", ""},
+		"unknown call":    {t.Context(), goProgram + `{"static":{"goRuntime":[{"abi":"SCMP_ARCH_X86_64","nr":9999,"text":"why","functions":[]}]}}` + "\n", "no name here"},
+		"without reason":  {t.Context(), goProgram + `{"static":{"goRuntime":[{"abi":"SCMP_ARCH_X86_64","nr":1,"functions":[]}]}}` + "\n", "no reason"},
+		"all of it":       {t.Context(), goProgram + `{"static":{"goRuntime":[],"reachable":[],"unresolved":[]}}` + "\n", ""},
 		"no Go, no words": {t.Context(), `{"path":"","sha256":"5f"}` + "\n", ""},
 	} {
 		p, err := decode(c.ctx, []byte(c.answer), errors.New("signal: killed"), nil)

@@ -150,7 +150,7 @@ func refused(p *specs.LinuxSeccomp, rec *profile.Recording, round int) []profile
 	r := profile.Resolve(p, native())
 	var all []profile.Missing
 	for _, c := range rec.Syscalls {
-		m := profile.Missing{ABI: c.ABI, Nr: c.Nr, Name: c.Name, Reason: profile.Reason{Kind: "repair"}}
+		m := profile.Missing{ABI: c.ABI, Nr: c.Nr, Name: c.Name, Reason: profile.Reason{Kind: profile.KindRepair}}
 		if len(c.Callers) > 0 {
 			m.Reason.Caller = c.Callers[0].String()
 		}
@@ -173,18 +173,18 @@ func refused(p *specs.LinuxSeccomp, rec *profile.Recording, round int) []profile
 		all = append(all, m)
 	}
 	for _, u := range rec.Unknown {
-		all = append(all, profile.Missing{ABI: u.ABI, Nr: u.Nr, Reason: profile.Reason{Kind: "repair", Text: fmt.Sprintf("came to the profile's default action in round %d", round)}})
+		all = append(all, profile.Missing{ABI: u.ABI, Nr: u.Nr, Reason: profile.Reason{Kind: profile.KindRepair, Text: fmt.Sprintf("came to the profile's default action in round %d", round)}})
 	}
 	return all
 }
 
 func native() specs.Arch { return profile.NativeABIs()[0] }
 
-func outcome(action string, errno uint32) string {
-	if action == "errno" {
+func outcome(action profile.Outcome, errno uint32) string {
+	if action == profile.OutcomeErrno {
 		return "answered with " + profile.ErrnoName(uint(errno))
 	}
-	return map[string]string{"trap": "SIGSYS", "kill": "killed"}[action]
+	return map[profile.Outcome]string{profile.OutcomeTrap: "SIGSYS", profile.OutcomeKill: "killed"}[action]
 }
 
 // missing returns the denials of a verification as what has to be added.
@@ -199,7 +199,7 @@ func (r *Report) missing(round int) []profile.Missing {
 			caller += " <- " + d.Test
 		}
 		all = append(all, profile.Missing{ABI: d.ABI, Nr: d.Nr, Name: d.Name, Args: d.Args, Reason: profile.Reason{
-			Kind: "repair", Caller: caller,
+			Kind: profile.KindRepair, Caller: caller,
 			Text: fmt.Sprintf("denied in run %d of round %d (%s phase), %s", d.Run, round, d.Phase, outcome(d.Action, d.Errno)),
 		}})
 	}

@@ -501,7 +501,7 @@ func (x *shrinker) blame(ctx context.Context, good, bad []map[deniedCall]bool, r
 	}
 	if len(guilty) == 0 {
 		slices.SortFunc(suspects, func(a, b string) int {
-			return cmp.Or(cmp.Compare(min(1, slices.Index(profile.ClosureCalls(), b)+1), min(1, slices.Index(profile.ClosureCalls(), a)+1)), cmp.Compare(a, b))
+			return cmp.Or(cmp.Compare(min(1, slices.Index(profile.ImplicitCalls(), b)+1), min(1, slices.Index(profile.ImplicitCalls(), a)+1)), cmp.Compare(a, b))
 		})
 		if suspects = slices.Compact(suspects); len(suspects) > 0 {
 			var err error

@@ -67,20 +67,20 @@ type Run struct {
 
 // Denial is a call that the profile refused in one run. Several refusals with the same outcome are one denial.
 type Denial struct {
-	Run     int           `json:"run"` // 1 is the first
-	ABI     specs.Arch    `json:"abi"`
-	Nr      uint32        `json:"nr"`
-	Name    string        `json:"name,omitempty"`
-	Args    [6]uint64     `json:"args"`
-	Action  string        `json:"action"` // errno, trap or kill
-	Errno   uint32        `json:"errno,omitempty"`
-	Phase   profile.Phase `json:"phase"`
-	Process string        `json:"process"`
-	Caller  string        `json:"caller,omitempty"` // the function that made the call
-	Test    string        `json:"test,omitempty"`   // the test that it ran in
-	Stack   []string      `json:"stack,omitempty"`  // functions, innermost first
-	Count   uint64        `json:"count"`
-	Order   int           `json:"order"` // 1 is the first kind of denial in its run: later ones may follow from it
+	Run     int             `json:"run"` // 1 is the first
+	ABI     specs.Arch      `json:"abi"`
+	Nr      uint32          `json:"nr"`
+	Name    string          `json:"name,omitempty"`
+	Args    [6]uint64       `json:"args"`
+	Action  profile.Outcome `json:"action"` // errno, trap or kill
+	Errno   uint32          `json:"errno,omitempty"`
+	Phase   profile.Phase   `json:"phase"`
+	Process string          `json:"process"`
+	Caller  string          `json:"caller,omitempty"` // the function that made the call
+	Test    string          `json:"test,omitempty"`   // the test that it ran in
+	Stack   []string        `json:"stack,omitempty"`  // functions, innermost first
+	Count   uint64          `json:"count"`
+	Order   int             `json:"order"` // 1 is the first kind of denial in its run: later ones may follow from it
 }
 
 // Test is a test whose result under the profile is another one than without.

@@ -163,7 +163,7 @@ func TestRepair(t *testing.T) {
 				seen := profile.Allowed(readProfile(t, exact))
 				for _, a := range r.Repair.Added {
 					if !slices.Contains(seen, a.Name) {
-						t.Errorf("%s was added, and neither 14 runs nor the Go runtime's closure hold it: %+v", a.Name, a)
+						t.Errorf("%s was added, and neither 14 runs nor what the Go runtime does unasked hold it: %+v", a.Name, a)
 					}
 				}
 				var why profile.Explanation

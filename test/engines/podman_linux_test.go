@@ -60,7 +60,7 @@ func TestRecordBuildRun(t *testing.T) {
 			if filter == "default" {
 				needs = names(r, profile.PhaseRuntime)
 			}
-			// Without a filter the runtime's own calls come from profile/floors.json, which may not know create and start.
+			// Without a filter the runtime's own calls come from profile/baselines.json, which may not know create and start.
 			if lacks := slices.DeleteFunc(slices.Clone(needs), func(n string) bool { return slices.Contains(allowed(t, prof), n) }); len(lacks) > 0 {
 				t.Logf("SKIPPED: %s: the measured needs of %s %s lack %q, which it calls under Podman", filter, r.Runtime.Name, r.Runtime.Version, lacks)
 				continue

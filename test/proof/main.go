@@ -61,7 +61,7 @@ func run(ctx context.Context) error {
 	}
 	p := &proof{commit: commit}
 	var list, only, runtimes, output string
-	var mutate, policies, overhead, floors, speed, static, alarms, repairs, shrinks, hosts bool
+	var mutate, policies, overhead, baselines, speed, static, alarms, repairs, shrinks, hosts bool
 	flag.StringVar(&p.bin, "bin", "bin", "`directory` of seccompgen and oci-hook")
 	flag.StringVar(&list, "workloads", "testdata/workloads.json", "the workloads, a `file`")
 	flag.StringVar(&only, "only", "", "only the workloads with these `names`, separated by commas")
@@ -75,7 +75,7 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&repairs, "repairs", false, "repair from a profile that allows nothing instead")
 	flag.BoolVar(&shrinks, "shrinks", false, "shrink, and confirm the certificates instead")
 	flag.BoolVar(&overhead, "overhead", false, "compare record, and verify, with a plain run instead")
-	flag.BoolVar(&floors, "floors", false, "measure what the runtimes' own init needs instead, as JSON")
+	flag.BoolVar(&baselines, "baselines", false, "measure what the runtimes' own init needs instead, as JSON")
 	flag.BoolVar(&speed, "speed", false, "measure build and the static analysis instead")
 	flag.BoolVar(&static, "static", false, "compare what was recorded with what the machine code can call instead")
 	flag.BoolVar(&hosts, "hosts", false, "record on each host of a matrix, and verify on each other, instead")
@@ -109,8 +109,8 @@ func run(ctx context.Context) error {
 	p.out = io.MultiWriter(os.Stdout, &table)
 	prove := p.workloads
 	switch {
-	case floors:
-		prove = p.floors
+	case baselines:
+		prove = p.baselines
 	case speed:
 		prove = p.speed
 		p.head(speedIntro)

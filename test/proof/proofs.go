@@ -279,7 +279,7 @@ func (p *proof) robust(ctx context.Context, w workload, dir, rt string, runs int
 
 // repairs begins with a profile that allows nothing. What it adds is held against a recording of as many runs and the policy.
 func (p *proof) repairs(ctx context.Context, all []workload) error {
-	fmt.Fprintln(p.out, "| workload | runtime | named with --allow | rounds | runs under LOG | calls added | of these seen by a recording or in the closure | verified | s |")
+	fmt.Fprintln(p.out, "| workload | runtime | named with --allow | rounds | runs under LOG | calls added | of these seen by a recording or the Go runtime's | verified | s |")
 	fmt.Fprintln(p.out, "|---|---|---|---|---|---|---|---|---|")
 	return p.each(ctx, all, func(w workload, dir, rt string) error {
 		rec, prof, fixed := filepath.Join(p.work, "recording.json"), filepath.Join(p.work, "profile.json"), filepath.Join(p.work, "fixed.json")

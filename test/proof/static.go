@@ -21,7 +21,7 @@ const staticIntro = "# What the machine code of the workloads can call\n\nEach r
 
 // static compares, for every workload, what was recorded with what the machine code of its binary can call.
 func (p *proof) static(ctx context.Context, all []workload) error {
-	fmt.Fprintln(p.out, "| workload | recorded | closure | reachable | of them not recorded, nor in the closure | recorded and not reachable | other programs, C | functions | analysis, s |")
+	fmt.Fprintln(p.out, "| workload | recorded | Go runtime | reachable | of them not recorded, nor the Go runtime's | recorded and not reachable | other programs, C | functions | analysis, s |")
 	fmt.Fprintln(p.out, "|---|---:|---:|---:|---:|---|---|---:|---:|")
 	bad := 0
 	for _, w := range all {
@@ -64,7 +64,7 @@ func (p *proof) static(ctx context.Context, all []workload) error {
 		if n := len(static.Unresolved); n > 0 {
 			others = append(others, fmt.Sprintf("%d unresolved", n))
 		}
-		fmt.Fprintf(p.out, "| %s | %d | %d | %d | %d | %s | %s | %d | %.2f |\n", w.Name, row.recorded, row.closure, row.reachable, row.untested,
+		fmt.Fprintf(p.out, "| %s | %d | %d | %d | %d | %s | %s | %d | %.2f |\n", w.Name, row.recorded, row.goRuntime, row.reachable, row.untested,
 			strings.Join(row.residue, " "), strings.Join(others, " "), reach.Functions, took.Seconds())
 	}
 	if bad > 0 {
@@ -74,8 +74,8 @@ func (p *proof) static(ctx context.Context, all []workload) error {
 }
 
 type comparison struct {
-	recorded, closure, reachable, untested int
-	residue                                []string // recorded, and neither reachable nor in the closure
+	recorded, goRuntime, reachable, untested int
+	residue                                []string // recorded, and neither reachable nor the Go runtime's
 }
 
 func compare(r *profile.Recording, static *profile.Static) comparison {
@@ -83,26 +83,26 @@ func compare(r *profile.Recording, static *profile.Static) comparison {
 		abi specs.Arch
 		nr  uint32
 	}
-	recorded, closure, reachable := map[key]string{}, map[key]bool{}, map[key]bool{}
+	recorded, goRuntime, reachable := map[key]string{}, map[key]bool{}, map[key]bool{}
 	for _, s := range r.Syscalls {
 		if s.Phase != profile.PhaseRuntime && s.Denied == nil {
 			recorded[key{s.ABI, s.Nr}] = s.Name
 		}
 	}
-	for _, c := range static.Closure {
-		closure[key{c.ABI, c.Nr}] = true
+	for _, c := range static.GoRuntime {
+		goRuntime[key{c.ABI, c.Nr}] = true
 	}
 	for _, c := range static.Reachable {
 		reachable[key{c.ABI, c.Nr}] = true
 	}
-	row := comparison{recorded: len(recorded), closure: len(closure), reachable: len(reachable)}
+	row := comparison{recorded: len(recorded), goRuntime: len(goRuntime), reachable: len(reachable)}
 	for k, name := range recorded {
-		if !reachable[k] && !closure[k] {
+		if !reachable[k] && !goRuntime[k] {
 			row.residue = append(row.residue, name)
 		}
 	}
 	for k := range reachable {
-		if recorded[k] == "" && !closure[k] {
+		if recorded[k] == "" && !goRuntime[k] {
 			row.untested++
 		}
 	}

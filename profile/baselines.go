@@ -10,9 +10,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Floor is what an OCI runtime's own init calls under the filter, before it executes the workload. It differs by runtime,
+// Baseline is what an OCI runtime's own init calls under the filter, before it executes the workload. It differs by runtime,
 // version and noNewPrivileges, and a profile made under one fails to start under another.
-type Floor struct {
+type Baseline struct {
 	Runtime         Runtime    `json:"runtime"`
 	NoNewPrivileges bool       `json:"noNewPrivileges"`
 	ABI             specs.Arch `json:"abi"`
@@ -20,35 +20,35 @@ type Floor struct {
 	Calls           []string   `json:"calls"`
 }
 
-// The data is measured: make floors writes it anew.
+// The data is measured: make baselines writes it anew.
 //
-//go:embed floors.json
-var floorsJSON []byte
+//go:embed baselines.json
+var baselinesJSON []byte
 
-// Floors returns the measured floors.
-func Floors() ([]Floor, error) {
-	var all []Floor
-	if err := strictJSON(floorsJSON, &all); err != nil {
-		return nil, fmt.Errorf("decode floors.json: %w", err)
+// Baselines returns the measured baselines.
+func Baselines() ([]Baseline, error) {
+	var all []Baseline
+	if err := strictJSON(baselinesJSON, &all); err != nil {
+		return nil, fmt.Errorf("decode baselines.json: %w", err)
 	}
 	return all, nil
 }
 
-// EncodeFloors writes floors as floors.json has them.
-func EncodeFloors(floors []Floor) ([]byte, error) {
-	data, err := json.MarshalIndent(floors, "", "  ")
+// EncodeBaselines writes baselines as baselines.json has them.
+func EncodeBaselines(baselines []Baseline) ([]byte, error) {
+	data, err := json.MarshalIndent(baselines, "", "  ")
 	return append(data, '\n'), err
 }
 
-// floorsFor returns the floors of a runtime as users name it: runc, runc@1.1 or runc@1.1.5. With always set they are those
+// baselinesOf returns the baselines of a runtime as users name it: runc, runc@1.1 or runc@1.1.5. With always set they are those
 // of containers that set noNewPrivileges, without it those of all.
-func floorsFor(name string, nnp bool) ([]Floor, error) {
-	all, err := Floors()
+func baselinesOf(name string, nnp bool) ([]Baseline, error) {
+	all, err := Baselines()
 	if err != nil {
 		return nil, err
 	}
 	kind, version, _ := strings.Cut(name, "@")
-	found := slices.DeleteFunc(slices.Clone(all), func(f Floor) bool {
+	found := slices.DeleteFunc(slices.Clone(all), func(f Baseline) bool {
 		return f.Runtime.Name != kind || !versionMatches(f.Runtime.Version, version) || nnp && !f.NoNewPrivileges
 	})
 	if len(found) == 0 {
@@ -56,24 +56,24 @@ func floorsFor(name string, nnp bool) ([]Floor, error) {
 		for _, f := range all {
 			known = append(known, f.Runtime.Name+"@"+f.Runtime.Version)
 		}
-		return nil, fmt.Errorf("the needs of %s were not measured (known: %s): record under it, or measure it with make floors",
+		return nil, fmt.Errorf("the needs of %s were not measured (known: %s): record under it, or measure it with make baselines",
 			name, strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", "))
 	}
 	return found, nil
 }
 
-// Baseline returns the calls that a runtime's init makes under a filter, as measured, sorted.
-func Baseline(r Runtime, noNewPrivileges bool) ([]string, error) {
-	floors, err := floorsFor(r.Name+"@"+r.Version, noNewPrivileges)
+// BaselineCalls returns the calls that a runtime's init makes under a filter, as measured, sorted.
+func BaselineCalls(r Runtime, noNewPrivileges bool) ([]string, error) {
+	baselines, err := baselinesOf(r.Name+"@"+r.Version, noNewPrivileges)
 	var all []string
-	for _, f := range floors {
+	for _, f := range baselines {
 		all = append(all, f.Calls...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all), err
 }
 
-// versionMatches tells whether a full version, 1.1.5+ds1, belongs to the one that was asked for, 1.1 or 1.1.5.
+// versionMatches reports whether a full version, 1.1.5+ds1, belongs to the one that was asked for, 1.1 or 1.1.5.
 func versionMatches(full, asked string) bool {
 	if asked == "" || full == asked {
 		return true
@@ -102,12 +102,12 @@ func Savings(recordings []*Recording, why *Why, o BuildOptions) (calls, unmeasur
 	slices.Sort(runtimes)
 	with, all := map[target]bool{}, map[target]bool{}
 	for _, name := range slices.Compact(runtimes) {
-		floors, err := floorsFor(name, false)
+		baselines, err := baselinesOf(name, false)
 		if err != nil {
 			unmeasured = append(unmeasured, name)
 			continue
 		}
-		for _, f := range floors {
+		for _, f := range baselines {
 			for _, call := range f.Calls {
 				all[target{f.ABI, call}] = true
 				if f.NoNewPrivileges {
@@ -118,7 +118,7 @@ func Savings(recordings []*Recording, why *Why, o BuildOptions) (calls, unmeasur
 	}
 	for _, e := range why.Entries {
 		t := target{e.ABI, e.Name}
-		other := slices.ContainsFunc(e.Reasons, func(r Reason) bool { return r.Kind != "runtime" })
+		other := slices.ContainsFunc(e.Reasons, func(r Reason) bool { return r.Kind != KindOCIRuntime })
 		if all[t] && !with[t] && !other {
 			calls = append(calls, e.Name)
 		}

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// A Category tells when the runtime makes a system call of its closure.
+// A Category says when the Go runtime makes a system call of its own.
 type Category string
 
 // The categories.
@@ -39,7 +39,7 @@ var categories = []Category{
 	Profiling, Crash, Debug, Other,
 }
 
-// Default tells whether calls of the category can happen at any moment without the program asking for them.
+// Default reports whether calls of the category can happen at any moment without the program asking for them.
 func (c Category) Default() bool {
 	switch c {
 	case Profiling, Crash, Debug, Other:
@@ -48,8 +48,8 @@ func (c Category) Default() bool {
 	return true
 }
 
-// A ClosureEntry is a system call that the Go runtime makes on its own.
-type ClosureEntry struct {
+// A RuntimeCall is a system call that the Go runtime makes on its own.
+type RuntimeCall struct {
 	ABI      string
 	Number   int
 	Category Category
@@ -64,7 +64,7 @@ type why struct {
 	reason   string
 }
 
-// runtimeFuncs tells why the runtime's functions make system calls. It goes by function, not by call, so that it
+// runtimeFuncs says why the runtime's functions make system calls. It goes by function, not by call, so that it
 // holds for every machine and follows what the linker left in the binary. It is made when first asked for, so that
 // programs that link this package start no slower.
 var runtimeFuncs = sync.OnceValue(func() map[string]why {
@@ -184,10 +184,10 @@ var implied = []struct {
 // vdsoFuncs names the functions that [Reach].VDSO reports.
 var vdsoFuncs = []string{"runtime.vgetrandom"}
 
-// Closure gives what the runtime in this binary does on its own, sorted by ABI and number: all system calls of
+// GoRuntime gives what the runtime in this binary does on its own, sorted by ABI and number: all system calls of
 // the runtime's functions, and those that the kernel makes for them. Entries whose Default is set can happen at any
 // moment without the program asking for them; a recording may lack them by chance, and a profile should allow them.
-func Closure(r *Reach) []ClosureEntry {
+func GoRuntime(r *Reach) []RuntimeCall {
 	type key struct {
 		abi string
 		nr  int
@@ -223,12 +223,12 @@ func Closure(r *Reach) []ClosureEntry {
 			}
 		}
 	}
-	entries := make([]ClosureEntry, 0, len(made))
+	entries := make([]RuntimeCall, 0, len(made))
 	for k, whys := range made {
 		best := slices.MinFunc(slices.Collect(maps.Keys(whys)), func(a, b why) int {
 			return cmp.Or(cmp.Compare(slices.Index(categories, a.category), slices.Index(categories, b.category)), cmp.Compare(a.reason, b.reason))
 		})
-		e := ClosureEntry{ABI: k.abi, Number: k.nr, Category: best.category, Default: best.category.Default(), Reason: best.reason}
+		e := RuntimeCall{ABI: k.abi, Number: k.nr, Category: best.category, Default: best.category.Default(), Reason: best.reason}
 		for _, fns := range whys {
 			e.Funcs = append(e.Funcs, fns...)
 		}
@@ -236,7 +236,7 @@ func Closure(r *Reach) []ClosureEntry {
 		e.Funcs = slices.Compact(e.Funcs)
 		entries = append(entries, e)
 	}
-	slices.SortFunc(entries, func(a, b ClosureEntry) int {
+	slices.SortFunc(entries, func(a, b RuntimeCall) int {
 		return cmp.Or(cmp.Compare(a.ABI, b.ABI), cmp.Compare(a.Number, b.Number))
 	})
 	return entries

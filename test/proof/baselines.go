@@ -21,11 +21,11 @@ import (
 	"github.com/seccompgen/seccompgen/profile"
 )
 
-// floors measures what each runtime's init calls under the filter, over many runs: runc's init is a Go program, and no
+// baselines measures what each runtime's init calls under the filter, over many runs: runc's init is a Go program, and no
 // two of its runs need be the same. Half of the containers are made by create and start, as engines do, half by run: the
 // wait between create and start is under the filter too.
-func (p *proof) floors(ctx context.Context, _ []workload) error {
-	var all []profile.Floor
+func (p *proof) baselines(ctx context.Context, _ []workload) error {
+	var all []profile.Baseline
 	rootfs := filepath.Join(p.work, "rootfs")
 	if err := copyProgram(filepath.Join(p.bin, "oci-hook"), filepath.Join(rootfs, "program")); err != nil {
 		return err
@@ -51,13 +51,13 @@ func (p *proof) floors(ctx context.Context, _ []workload) error {
 			for _, abi := range profile.ABIs() {
 				if calls := byABI[abi]; len(calls) > 0 {
 					slices.Sort(calls)
-					all = append(all, profile.Floor{Runtime: rt.Runtime, NoNewPrivileges: nnp, ABI: abi, Runs: p.runs, Calls: slices.Compact(calls)})
+					all = append(all, profile.Baseline{Runtime: rt.Runtime, NoNewPrivileges: nnp, ABI: abi, Runs: p.runs, Calls: slices.Compact(calls)})
 				}
 			}
 			fmt.Fprintln(os.Stderr, rt.Name, rt.Version, nnp, all[len(all)-1].Calls)
 		}
 	}
-	data, err := profile.EncodeFloors(all)
+	data, err := profile.EncodeBaselines(all)
 	if err != nil {
 		return err
 	}

@@ -16,13 +16,13 @@ import (
 
 var toolchains = flag.String("toolchains", "local", "compare the table with what these Go `VERSIONS` build, separated by commas")
 
-// neverFound gives the reasons for rows of Go programs that the analysis does not show in what TestClosureHoldsTheAnalysis builds.
+// neverFound gives the reasons for rows of Go programs that the analysis does not show in what TestTableHoldsTheAnalysis builds.
 var neverFound = map[string]string{
 	"pipe2": "go1.22 and older are not built",
 }
 
 // The table stands in where a Go binary was not analyzed: it must hold all that an analysis finds, and nothing else.
-func TestClosureHoldsTheAnalysis(t *testing.T) {
+func TestTableHoldsTheAnalysis(t *testing.T) {
 	sources, err := filepath.Abs("../internal/gobin/testdata")
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestClosureHoldsTheAnalysis(t *testing.T) {
 		{"cgo", "amd64", "1", server},
 	}
 	rows := map[string]who{}
-	for _, row := range closure {
+	for _, row := range implicit {
 		rows[row.name] = row.who
 	}
 	found := map[string]bool{}
@@ -68,7 +68,7 @@ func TestClosureHoldsTheAnalysis(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, e := range gobin.Closure(reach) {
+				for _, e := range gobin.GoRuntime(reach) {
 					abi := specs.Arch(e.ABI)
 					name := Name(abi, uint32(e.Number))
 					found[name] = true
@@ -85,7 +85,7 @@ func TestClosureHoldsTheAnalysis(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	for _, row := range closure {
+	for _, row := range implicit {
 		if excuse := neverFound[row.name]; row.who != anyProgram && found[row.name] == (excuse != "") {
 			t.Errorf("%s: found is %t, and why it need not be is %q", row.name, found[row.name], excuse)
 		}
@@ -94,7 +94,7 @@ func TestClosureHoldsTheAnalysis(t *testing.T) {
 
 // A Go program of which nothing is known may do all that the table has. One that was analyzed, or is none of Go's, gets
 // nothing of that for the moment at which runc's init, a Go program too, runs under the filter.
-func TestClosureOfUnknownPrograms(t *testing.T) {
+func TestTableOfUnknownPrograms(t *testing.T) {
 	hash := strings.Repeat("a", 64)
 	tests := []struct {
 		name    string
@@ -111,7 +111,7 @@ func TestClosureOfUnknownPrograms(t *testing.T) {
 			r := recording(t, "a", call(t, PhaseRuntime, x64, "execve"), call(t, PhaseWorkload, x64, "lseek"))
 			r.Runtime.Name, r.Programs = "runc", []Program{tt.program}
 			add := additions([]*Recording{r}, []specs.Arch{x64, i386}, nil)
-			for _, row := range closure {
+			for _, row := range implicit {
 				_, has := Number(x64, row.name)
 				has = has && (onlyOn[row.name] == nil || slices.Contains(onlyOn[row.name], x64))
 				want := has && (row.who != goWorkload || tt.all)
