@@ -11,7 +11,7 @@ SMALLEST := mountinfo,pty,flock,encoding-json
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks baselines fresh
+.PHONY: help setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks baselines fresh picture
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -85,6 +85,10 @@ kernels: ## accept the recorder on Debian's kernels under emulation, into docs/r
 kernel: ## the same on one of them, a few times (root, two minutes)
 	@scripts/setup kernels
 	go run ./test/kernels -n 3 accept amd64-6.12
+
+picture: build ## type the tutorial and take a picture of its report, into docs/report.png (root)
+	@scripts/setup test
+	@scripts/picture
 
 fresh: ## run the two commands of the README in a new Debian tree (root)
 	scripts/fresh
