@@ -84,7 +84,7 @@ func TestAddAnalysis(t *testing.T) {
 // TestVersion1 reads what earlier releases wrote.
 func TestVersion1(t *testing.T) {
 	const format = `{"version":1,"id":"a","complete":true,"runtime":{"name":"runc"},"kernel":"6.18","boundary":"filter","noNewPrivileges":true,
-		"workload":{%s"args":["/bin/s","-x"]},"runs":[{"id":"a","exit":0}],%s"syscalls":[{"phase":"workload","abi":"SCMP_ARCH_X86_64","nr":0,"runs":["a"]}]}`
+		"workload":{%s"args":["/bin/s","-x"]},"runs":[{"id":"a","exit":0}],%s"syscalls":[{"phase":"runtime","abi":"SCMP_ARCH_X86_64","nr":1,"runs":["a"]},{"phase":"workload","abi":"SCMP_ARCH_X86_64","nr":0,"runs":["a"]}]}`
 	const static = `"static":{"closure":[],"reachable":[],"unresolved":[]},`
 	for name, c := range map[string]struct {
 		workload, static string
@@ -104,15 +104,21 @@ func TestVersion1(t *testing.T) {
 		if diff := cmp.Diff(c.want, r.Programs); diff != "" || len(r.Unanalyzed()) != c.unknown {
 			t.Errorf("%s: %d not known (-want +got):\n%s", name, len(r.Unanalyzed()), diff)
 		}
+		if r.Syscalls[0].Phase != PhaseRuntime {
+			t.Errorf("%s: got phase %s", name, r.Syscalls[0].Phase)
+		}
 		if _, err := ReadRecording(strings.NewReader(encode(t, r))); err != nil {
 			t.Errorf("%s: written anew it is refused: %v", name, err)
 		}
 	}
+	v2 := func(keys string) string {
+		return strings.NewReplacer(`:1,`, `:2,`, `"runtime","abi"`, `"oci-runtime","abi"`).Replace(fmt.Sprintf(format, "", keys))
+	}
 	for text, want := range map[string]string{
-		fmt.Sprintf(format, "", `"programs":[],`):                                                              `version 1 has no key "programs"`,
-		strings.Replace(fmt.Sprintf(format, "", static), `:1,`, `:2,`, 1):                                      `unknown field "static"`,
-		strings.Replace(fmt.Sprintf(format, "", `"programs":[{"path":"/a"}],`), `:1,`, `:2,`, 1):               "neither read nor does it say why not",
-		strings.Replace(fmt.Sprintf(format, "", `"programs":[{"path":"/a","sha256":"5F"}],`), `:1,`, `:2,`, 1): "which is not one",
+		fmt.Sprintf(format, "", `"programs":[],`): `version 1 has no key "programs"`,
+		v2(static):                        `unknown field "static"`,
+		v2(`"programs":[{"path":"/a"}],`): "neither read nor does it say why not",
+		v2(`"programs":[{"path":"/a","sha256":"5F"}],`): "which is not one",
 	} {
 		if _, err := ReadRecording(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error with %q", err, want)

@@ -118,7 +118,7 @@ func TestExplainCommand(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	for _, c := range []struct{ line, want string }{
-		{p, "openat             X86_64  allowed     observed  made by the workload in 1 of 1 runs"},
+		{p, "openat             X86_64  allowed     observed    made by the workload in 1 of 1 runs"},
 		{p, "every other call: EPERM"},
 		{p + " openat", "openat on X86_64 (257): allowed\n  it is listed\n  observed: made by the workload in 1 of 1 runs\n    first caller: pkg.test\n"},
 		{p + " mount", "mount on X86_64 (165): EPERM (default)\n  no run made it, and no rule of the policy adds it\n"},
