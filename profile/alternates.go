@@ -1,6 +1,10 @@
 package profile
 
-import "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
 
 // This file is data: which calls the same program makes on another ABI or an older kernel in place of those that it was
 // seen to make. Each group names the source that says so; glibc 2.42 is its commit 04e750e7 of January 2026.
@@ -248,10 +252,10 @@ var allAlternates = []alternates{
 	},
 }
 
-// since tells in which Linux the newer calls above came. Source: man-pages syscalls(2), as of Linux 5.14; for the calls
+// since says in which Linux the newer calls above came. Source: man-pages syscalls(2), as of Linux 5.14; for the calls
 // with 64-bit times and fchmodat2 glibc 2.42 sysdeps/unix/sysv/linux/kernel-features.h (__ASSUME_TIME64_SYSCALLS,
 // __ASSUME_FCHMODAT2). Calls that do not stand here are older than all kernels that can be asked for.
-var since = func() map[string]Kernel {
+var since = sync.OnceValue(func() map[string]Kernel {
 	all := map[string]Kernel{
 		"clone3": {5, 3}, "close_range": {5, 9}, "copy_file_range": {4, 5}, "faccessat2": {5, 8}, "fchmodat2": {6, 6}, "openat2": {5, 6},
 		"pidfd_open": {5, 3}, "pidfd_send_signal": {5, 1}, "preadv2": {4, 6}, "pwritev2": {4, 6}, "statx": {4, 11},
@@ -260,7 +264,7 @@ var since = func() map[string]Kernel {
 		all[row[1]] = Kernel{5, 1}
 	}
 	return all
-}()
+})
 
 // The kernels that can be asked for: the oldest is older than all that matters above but has all that does not stand in
 // since, the newest is the one up to which the names of calls are known here (libseccomp 2.6.1 src/syscalls.csv, Linux 7.1).

@@ -106,7 +106,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	}
 	maps.Copy(allowed, elsewhere)
 	if o.Policy == PolicyRobust {
-		for _, row := range enosys {
+		for _, row := range enosys() {
 			for _, abi := range abis {
 				t := target{abi, row.name}
 				if _, has := Number(abi, row.name); has && !allowedAnywhere(allowed, row.name) {
@@ -388,7 +388,7 @@ func allowRules(names []string, args map[string]*condition) []specs.LinuxSyscall
 // Encode writes a profile as runtime-spec linux.seccomp.
 func Encode(p *specs.LinuxSeccomp) ([]byte, error) {
 	var b bytes.Buffer
-	if err := writeJSON(&b, p); err != nil {
+	if err := WriteJSON(&b, p); err != nil {
 		return nil, fmt.Errorf("encode the profile: %w", err)
 	}
 	return b.Bytes(), nil

@@ -172,7 +172,7 @@ func (r *Resolved) absent(w *Why, abi specs.Arch, call string, a *ABIAnswer) str
 // similar proposes names for one that does not exist.
 func similar(call string) string {
 	var near []string
-	for _, t := range tables {
+	for _, t := range tables() {
 		for name := range t.info.SyscallNames {
 			if strings.Contains(name, call) || len(name) > 3 && strings.Contains(call, name) {
 				near = append(near, name)

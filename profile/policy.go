@@ -2,6 +2,7 @@ package profile
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -97,23 +98,25 @@ var onlyOn = map[string][]specs.Arch{
 // profile's EPERM. Where such a call was not seen the profile answers ENOSYS explicitly: runc's own rule gives ENOSYS
 // only to numbers above the highest one listed, so that a listed newer call would change how these fail, and crun has
 // no such rule.
-var enosys = append([]enosysRow{
-	{"clone3", "glibc's pthread_create and posix_spawn fall back on clone after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/clone-internal.c, spawni.c"},
-	{"close_range", "glibc's closefrom, CPython and runc close one file after the other after any error", "glibc 2.42 io/closefrom.c; CPython Modules/_posixsubprocess.c; runc 1.5.1 libcontainer/utils/utils_unix.go"},
-	{"copy_file_range", "Go reads and writes after ENOSYS or EPERM, libuv sends the file after ENOSYS only", "Go 1.26 internal/poll/copy_file_range_linux.go; libuv src/unix/fs.c"},
-	{"epoll_pwait2", "systemd's event loop falls back on epoll_wait", "systemd src/libsystemd/sd-event/sd-event.c, epoll_wait_usec"},
-	{"faccessat2", "glibc and musl fall back on faccessat after ENOSYS only, Go after EPERM too", "glibc 2.42 sysdeps/unix/sysv/linux/faccessat.c; musl 1.2.5 src/unistd/faccessat.c; Go 1.26 syscall/syscall_linux.go"},
-	{"fchmodat2", "glibc and Go fall back on a file descriptor and /proc after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/fchmodat.c; Go 1.26 syscall/syscall_linux.go, internal/syscall/unix/fchmodat_linux.go"},
-	{"futex_waitv", "it is what kernels before 5.16 answer", "stress-ng core-shim.c, which names the kernel"},
-	{"io_uring_setup", "libuv does without after any error; io_uring's operations pass every filter unseen", "libuv src/unix/linux.c, uv__iou_init"},
-	{"openat2", "runc walks the path itself after any error", "filepath-securejoin pathrs-lite/internal/linux/openat2_linux.go, as vendored in runc 1.5.1"},
-	{"pidfd_open", "Go goes by process ids after any error", "Go 1.26 os/pidfd_linux.go"},
-	{"pidfd_send_signal", "Go goes by process ids after any error", "Go 1.26 os/pidfd_linux.go"},
-	{"preadv2", "glibc falls back on preadv after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/preadv2.c"},
-	{"pwritev2", "glibc falls back on pwritev after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/pwritev2.c"},
-	{"rseq", "glibc goes without restartable sequences after any error", "glibc 2.42 sysdeps/unix/sysv/linux/rseq-internal.h"},
-	{"statx", "glibc and musl fall back on fstatat after ENOSYS only, libuv and Rust after EPERM too", "glibc 2.42 sysdeps/unix/sysv/linux/fstatat64.c; musl 1.2.5 src/stat/fstatat.c; libuv src/unix/fs.c; Rust library/std/src/sys/fs/unix.rs"},
-}, enosysTimes()...)
+var enosys = sync.OnceValue(func() []enosysRow {
+	return append([]enosysRow{
+		{"clone3", "glibc's pthread_create and posix_spawn fall back on clone after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/clone-internal.c, spawni.c"},
+		{"close_range", "glibc's closefrom, CPython and runc close one file after the other after any error", "glibc 2.42 io/closefrom.c; CPython Modules/_posixsubprocess.c; runc 1.5.1 libcontainer/utils/utils_unix.go"},
+		{"copy_file_range", "Go reads and writes after ENOSYS or EPERM, libuv sends the file after ENOSYS only", "Go 1.26 internal/poll/copy_file_range_linux.go; libuv src/unix/fs.c"},
+		{"epoll_pwait2", "systemd's event loop falls back on epoll_wait", "systemd src/libsystemd/sd-event/sd-event.c, epoll_wait_usec"},
+		{"faccessat2", "glibc and musl fall back on faccessat after ENOSYS only, Go after EPERM too", "glibc 2.42 sysdeps/unix/sysv/linux/faccessat.c; musl 1.2.5 src/unistd/faccessat.c; Go 1.26 syscall/syscall_linux.go"},
+		{"fchmodat2", "glibc and Go fall back on a file descriptor and /proc after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/fchmodat.c; Go 1.26 syscall/syscall_linux.go, internal/syscall/unix/fchmodat_linux.go"},
+		{"futex_waitv", "it is what kernels before 5.16 answer", "stress-ng core-shim.c, which names the kernel"},
+		{"io_uring_setup", "libuv does without after any error; io_uring's operations pass every filter unseen", "libuv src/unix/linux.c, uv__iou_init"},
+		{"openat2", "runc walks the path itself after any error", "filepath-securejoin pathrs-lite/internal/linux/openat2_linux.go, as vendored in runc 1.5.1"},
+		{"pidfd_open", "Go goes by process ids after any error", "Go 1.26 os/pidfd_linux.go"},
+		{"pidfd_send_signal", "Go goes by process ids after any error", "Go 1.26 os/pidfd_linux.go"},
+		{"preadv2", "glibc falls back on preadv after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/preadv2.c"},
+		{"pwritev2", "glibc falls back on pwritev after ENOSYS only", "glibc 2.42 sysdeps/unix/sysv/linux/pwritev2.c"},
+		{"rseq", "glibc goes without restartable sequences after any error", "glibc 2.42 sysdeps/unix/sysv/linux/rseq-internal.h"},
+		{"statx", "glibc and musl fall back on fstatat after ENOSYS only, libuv and Rust after EPERM too", "glibc 2.42 sysdeps/unix/sysv/linux/fstatat64.c; musl 1.2.5 src/stat/fstatat.c; libuv src/unix/fs.c; Rust library/std/src/sys/fs/unix.rs"},
+	}, enosysTimes()...)
+})
 
 type enosysRow struct{ name, text, source string }
 

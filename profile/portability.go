@@ -179,7 +179,7 @@ func (w *walk) applies(group alternates, call, to string) bool {
 	case notThere:
 		return !Has(w.abi, call)
 	case olderKern:
-		return w.kernels.Oldest.before(since[call]) && Has(w.abi, to)
+		return w.kernels.Oldest.before(since()[call]) && Has(w.abi, to)
 	case anywhere:
 		return Has(w.abi, to)
 	}
@@ -188,7 +188,7 @@ func (w *walk) applies(group alternates, call, to string) bool {
 
 // put notes a call that the ABI and one of the kernels have.
 func (w *walk) put(call string, r Reason) {
-	if _, again := w.found[call]; !again && Has(w.abi, call) && !w.kernels.Newest.before(since[call]) {
+	if _, again := w.found[call]; !again && Has(w.abi, call) && !w.kernels.Newest.before(since()[call]) {
 		r.Kind = KindPortability
 		w.found[call] = r
 	}

@@ -158,7 +158,7 @@ func TestAlternatesExist(t *testing.T) {
 					t.Errorf("no ABI has %s", name)
 				}
 			}
-			if _, ok := since[row[0]]; group.when == olderKern && !ok {
+			if _, ok := since()[row[0]]; group.when == olderKern && !ok {
 				t.Errorf("in which kernel %s came is not known", row[0])
 			}
 		}

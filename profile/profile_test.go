@@ -630,7 +630,7 @@ func TestPolicyNamesExist(t *testing.T) {
 	for _, row := range implicit {
 		rows[row.who] = append(rows[row.who], row.name)
 	}
-	for _, row := range enosys {
+	for _, row := range enosys() {
 		refused = append(refused, row.name)
 		if row.text == "" || row.source == "" {
 			t.Errorf("%s has no reason or no source", row.name)

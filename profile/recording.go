@@ -304,10 +304,11 @@ func (r *Recording) check() error {
 func (r *Recording) Write(to io.Writer) error {
 	r.Version = RecordingVersion
 	r.sort()
-	return writeJSON(to, r)
+	return WriteJSON(to, r)
 }
 
-func writeJSON(to io.Writer, v any) error {
+// WriteJSON writes a value as all of the program is written: indented, with no characters escaped for HTML.
+func WriteJSON(to io.Writer, v any) error {
 	e := json.NewEncoder(to)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)

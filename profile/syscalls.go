@@ -4,22 +4,28 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// tables maps the ABIs that can be recorded to their numbers and names, in the order in which they are printed.
-var tables = []struct {
+type abiTable struct {
 	abi  specs.Arch
 	info *arch.Info
-}{
-	{specs.ArchX86_64, arch.X86_64},
-	{specs.ArchX86, arch.I386},
-	{specs.ArchX32, without(arch.X32, notX32)},
-	{specs.ArchAARCH64, renamed(without(arch.AARCH64, notAARCH64), 79, "newfstatat")},
-	{specs.ArchARM, arch.ARM},
 }
+
+// tables maps the ABIs that can be recorded to their numbers and names, in the order in which they are printed. They are made when
+// first asked for: most starts of the hook ask for none.
+var tables = sync.OnceValue(func() []abiTable {
+	return []abiTable{
+		{specs.ArchX86_64, arch.X86_64},
+		{specs.ArchX86, arch.I386},
+		{specs.ArchX32, without(arch.X32, notX32)},
+		{specs.ArchAARCH64, renamed(without(arch.AARCH64, notAARCH64), 79, "newfstatat")},
+		{specs.ArchARM, arch.ARM},
+	}
+})
 
 // newer holds the calls that the library's tables do not have yet. Numbers from 424 on are the same on every ABI.
 // Source: golang.org/x/sys/unix v0.49.0, zsysnum_linux_*.go.
@@ -30,7 +36,7 @@ var newer = map[uint32]string{
 	471: "rseq_slice_yield",
 }
 
-// notX32 tells numbers that the library lists and x32 does not have: where a call has a number of its own there (512 and
+// notX32 reports numbers that the library lists and x32 does not have: where a call has a number of its own there (512 and
 // above), that of x86-64 is not one. Source: the kernel's arch/x86/entry/syscalls/syscall_64.tbl, lines marked "64".
 func notX32(nr int) bool {
 	return slices.Contains([]int{
@@ -39,7 +45,7 @@ func notX32(nr int) bool {
 	}, nr)
 }
 
-// notAARCH64 tells the calls with 64-bit times of 32-bit ABIs, which the library lists since they stand in the header that
+// notAARCH64 reports the calls with 64-bit times of 32-bit ABIs, which the library lists since they stand in the header that
 // arm64 shares, and the number that stands for none. Source: include/uapi/asm-generic/unistd.h, __BITS_PER_LONG == 32 and
 // __NR_arch_specific_syscall.
 func notAARCH64(nr int) bool { return nr >= 403 && nr <= 423 || nr == 244 }
@@ -66,14 +72,14 @@ func without(all *arch.Info, not func(int) bool) *arch.Info {
 // ABIs returns the ABIs whose calls have names here, in the order in which profiles list them.
 func ABIs() []specs.Arch {
 	var abis []specs.Arch
-	for _, t := range tables {
+	for _, t := range tables() {
 		abis = append(abis, t.abi)
 	}
 	return abis
 }
 
 func table(abi specs.Arch) *arch.Info {
-	for _, t := range tables {
+	for _, t := range tables() {
 		if t.abi == abi {
 			return t.info
 		}
@@ -111,11 +117,7 @@ func Number(abi specs.Arch, name string) (uint32, bool) {
 }
 
 func abiOrder(abi specs.Arch) int {
-	return slices.IndexFunc(tables, func(t struct {
-		abi  specs.Arch
-		info *arch.Info
-	},
-	) bool {
+	return slices.IndexFunc(tables(), func(t abiTable) bool {
 		return t.abi == abi
 	})
 }

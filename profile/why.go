@@ -103,7 +103,7 @@ func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, 
 }
 
 // Write encodes the explanation as why.json.
-func (w *Why) Write(to io.Writer) error { return writeJSON(to, w) }
+func (w *Why) Write(to io.Writer) error { return WriteJSON(to, w) }
 
 // ReadWhy decodes why.json.
 func ReadWhy(from io.Reader) (*Why, error) {

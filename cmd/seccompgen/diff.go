@@ -61,7 +61,7 @@ func diff(c *cli.Context) error {
 	}
 	d := profile.Diff(before, after, native)
 	if c.Bool("json") {
-		show = func(to io.Writer, d *profile.Difference) error { return printJSON(to, d) }
+		show = func(to io.Writer, d *profile.Difference) error { return profile.WriteJSON(to, d) }
 	}
 	if err := show(c.App.Writer, d); err != nil {
 		return fmt.Errorf("print the difference: %w", err)
@@ -70,13 +70,6 @@ func diff(c *cli.Context) error {
 		return negative{fmt.Sprintf("%s is wider than %s: %s", c.Args().Get(1), c.Args().Get(0), plural(d.Count(profile.Wider), "change"))}
 	}
 	return nil
-}
-
-func printJSON(to io.Writer, v any) error {
-	e := json.NewEncoder(to)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }
 
 func summary(d *profile.Difference) string {

@@ -67,13 +67,13 @@ func explain(c *cli.Context) error {
 			return err
 		}
 		if c.Bool("json") {
-			return printJSON(c.App.Writer, a)
+			return profile.WriteJSON(c.App.Writer, a)
 		}
 		return printAnswer(c.App.Writer, a)
 	}
 	x := profile.Explain(p, why)
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, x)
+		return profile.WriteJSON(c.App.Writer, x)
 	}
 	return printExplanation(c.App.Writer, x)
 }
@@ -204,7 +204,7 @@ func compare(c *cli.Context, p *specs.LinuxSeccomp) error {
 	}
 	cmp := profile.Compare(p, other)
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, cmp)
+		return profile.WriteJSON(c.App.Writer, cmp)
 	}
 	out := c.App.Writer
 	fmt.Fprintf(out, "%s allowed, Docker's default profile allows %d on the same ABIs, for Docker's default capabilities: %s\n", plural(cmp.Allowed, "call"), cmp.Other, fewer(cmp.Other-cmp.Allowed))

@@ -40,7 +40,7 @@ func featuresCommand() *cli.Command {
 			if err := tracer.Check(); err != nil {
 				recorder = err.Error()
 			}
-			return printJSON(c.App.Writer, map[string]any{
+			return profile.WriteJSON(c.App.Writer, map[string]any{
 				"version": version(), "go": runtime.Version(), "arch": runtime.GOARCH, "kernel": unix.ByteSliceToString(u.Release[:]),
 				"libseccomp": scmp.Version(), "seccomp": verify.Enabled, "btf": btf == nil, "root": os.Geteuid() == 0, "recorder": recorder,
 				"abis": profile.ABIs(), "runtimes": runtimes, "recordingVersion": profile.RecordingVersion,

@@ -16,32 +16,33 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/artifact"
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/profile/format"
 )
 
 // defaultOutputs are where build writes without -o. That of oci is the flag's own.
-var defaultOutputs = map[profile.Format]string{
-	profile.FormatSPO: "seccompprofile.yaml", profile.FormatPod: "pod.yaml", profile.FormatArtifact: "profile.artifact",
+var defaultOutputs = map[format.Format]string{
+	format.SPO: "seccompprofile.yaml", format.Pod: "pod.yaml", format.Artifact: "profile.artifact",
 }
 
 // formatOf returns the format that build was asked for, and where it goes.
-func formatOf(c *cli.Context) (profile.Format, string) {
-	format, out := profile.Format(c.String("format")), c.String("o")
-	if other := defaultOutputs[format]; other != "" && !c.IsSet("o") {
+func formatOf(c *cli.Context) (format.Format, string) {
+	as, out := format.Format(c.String("format")), c.String("o")
+	if other := defaultOutputs[as]; other != "" && !c.IsSet("o") {
 		out = other
 	}
-	return format, out
+	return as, out
 }
 
 // checkFormat says now what would fail after the building.
 func checkFormat(c *cli.Context) error {
-	format, out := formatOf(c)
-	if !slices.Contains(profile.Formats(), format) {
-		return fmt.Errorf("format %q is not one of %v", format, profile.Formats())
+	as, out := formatOf(c)
+	if !slices.Contains(format.All(), as) {
+		return fmt.Errorf("format %q is not one of %v", as, format.All())
 	}
 	if err := checkOutput(c.String("why")); err != nil {
 		return err
 	}
-	if format != profile.FormatArtifact {
+	if as != format.Artifact {
 		if c.IsSet("push") {
 			return errors.New("--push goes with --format artifact")
 		}
@@ -74,23 +75,23 @@ func created() (time.Time, error) {
 // writeProfile writes a profile in the format that build was asked for. why comes to explain the file that was written, where
 // explain can read that.
 func writeProfile(c *cli.Context, p *specs.LinuxSeccomp, why *profile.Why, r *profile.Recording) error {
-	format, out := formatOf(c)
+	as, out := formatOf(c)
 	name := c.String("name")
 	if name == "" {
-		name = profile.ObjectName(r.Workload.Package)
+		name = format.ObjectName(r.Workload.Package)
 	}
 	var data []byte
 	var err error
-	switch format {
-	case profile.FormatDocker:
-		data, err = profile.EncodeDocker(p, why)
-	case profile.FormatPodman:
-		data, err = profile.EncodePodman(p, why)
-	case profile.FormatSPO:
-		data, err = profile.EncodeSPO(p, name)
-	case profile.FormatPod:
-		data, err = profile.EncodePod(name + ".json")
-	case profile.FormatArtifact:
+	switch as {
+	case format.Docker:
+		data, err = format.EncodeDocker(p, why)
+	case format.Podman:
+		data, err = format.EncodePodman(p, why)
+	case format.SPO:
+		data, err = format.EncodeSPO(p, name)
+	case format.Pod:
+		data, err = format.EncodePod(name + ".json")
+	case format.Artifact:
 		return writeArtifact(c, p, out, name)
 	default:
 		data, err = profile.Encode(p)
@@ -98,7 +99,7 @@ func writeProfile(c *cli.Context, p *specs.LinuxSeccomp, why *profile.Why, r *pr
 	if err != nil {
 		return err
 	}
-	if format == profile.FormatDocker || format == profile.FormatPodman {
+	if as == format.Docker || as == format.Podman {
 		sum := sha256.Sum256(data)
 		why.Profile = hex.EncodeToString(sum[:])
 	}
@@ -109,7 +110,7 @@ func writeProfile(c *cli.Context, p *specs.LinuxSeccomp, why *profile.Why, r *pr
 }
 
 func writeArtifact(c *cli.Context, p *specs.LinuxSeccomp, dir, name string) error {
-	layer, err := profile.EncodeArtifact(p)
+	layer, err := format.EncodeArtifact(p)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/internal/scmp"
+	"github.com/seccompgen/seccompgen/profile"
 )
 
 func inspectCommand() *cli.Command {
@@ -57,7 +58,7 @@ func inspect(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		err = printJSON(c.App.Writer, filters)
+		err = profile.WriteJSON(c.App.Writer, filters)
 	} else {
 		err = printFilters(c.App.Writer, filters)
 	}

@@ -93,7 +93,7 @@ func TestDiffCommand(t *testing.T) {
 		want string
 	}{
 		{[]string{exact, exact}, 0, "the profiles mean the same\n"},
-		{[]string{exact, golden("exact.docker.json")}, 0, "the profiles mean the same\n"},
+		{[]string{exact, "../../profile/format/testdata/exact.docker.json"}, 0, "the profiles mean the same\n"},
 		{[]string{exact, robust}, 2, "wider    futex "},
 		{[]string{robust, exact}, 0, "narrower  futex "},
 		{[]string{exact, robust, "--format", "markdown"}, 2, "| `futex` | X86_64 X86 | EPERM (default) | allowed |"},

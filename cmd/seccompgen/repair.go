@@ -202,13 +202,13 @@ func shrink(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 	if err != nil {
 		return err
 	}
-	certificate := writeOutput(c.App.Writer, out+".certificate.json", func(to io.Writer) error { return printJSON(to, cert) })
+	certificate := writeOutput(c.App.Writer, out+".certificate.json", func(to io.Writer) error { return profile.WriteJSON(to, cert) })
 	if err := errors.Join(writeBytes(out, data), certificate); err != nil {
 		return err
 	}
 	say(c.App.ErrWriter, "wrote %s and %s.certificate.json", out, out)
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, cert)
+		return profile.WriteJSON(c.App.Writer, cert)
 	}
 	return printCertificate(c, cert)
 }

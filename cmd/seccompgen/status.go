@@ -16,6 +16,7 @@ import (
 	"github.com/seccompgen/seccompgen/internal/container"
 	"github.com/seccompgen/seccompgen/internal/engine"
 	"github.com/seccompgen/seccompgen/internal/hook"
+	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
 )
 
@@ -92,7 +93,7 @@ func status(c *cli.Context) error {
 		})
 	}
 	if c.Bool("json") {
-		return printJSON(c.App.Writer, map[string]any{"recordings": rows, "leftovers": left, "otherBuilds": others, "engines": (&engine.Host{}).Status()})
+		return profile.WriteJSON(c.App.Writer, map[string]any{"recordings": rows, "leftovers": left, "otherBuilds": others, "engines": (&engine.Host{}).Status()})
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(c.App.Writer, "no recordings under way")

@@ -125,7 +125,7 @@ func isTerminal(w io.Writer) bool {
 // conclude prints the report, and says the verdict with the exit status.
 func conclude(c *cli.Context, r *verify.Report) (err error) {
 	if c.Bool("json") {
-		err = printJSON(c.App.Writer, r)
+		err = profile.WriteJSON(c.App.Writer, r)
 	} else {
 		if r.Repair != nil {
 			err = printRepair(c, r.Repair)

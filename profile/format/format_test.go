@@ -1,14 +1,71 @@
-package profile
+package format
 
 import (
+	"bytes"
 	"errors"
+	"flag"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/seccompgen/seccompgen/profile"
 )
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const (
+	x64  = specs.ArchX86_64
+	i386 = specs.ArchX86
+)
+
+// built returns what package profile's tests have built.
+func built(t *testing.T, name string) (*specs.LinuxSeccomp, *profile.Why) {
+	t.Helper()
+	p, err := os.ReadFile("../testdata/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	why, err := os.ReadFile("../testdata/" + name + ".why.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := profile.ReadWhy(bytes.NewReader(why))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parse(t, string(p)), w
+}
+
+func parse(t *testing.T, text string) *specs.LinuxSeccomp {
+	t.Helper()
+	p, err := profile.ReadProfile(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (go test ./profile/format -update writes it anew):\n%s", path, diff)
+	}
+}
 
 func TestArchMap(t *testing.T) {
 	for _, c := range []struct {
@@ -30,7 +87,7 @@ func TestArchMap(t *testing.T) {
 }
 
 func TestEncodeSPO(t *testing.T) {
-	p, _ := build(t, BuildOptions{}, sample(t))
+	p, _ := built(t, "robust")
 	p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: []string{"clone"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Value: 2114060288, Op: specs.OpMaskedEqual}}})
 	data, err := EncodeSPO(p, "example-p")
 	if err != nil {
@@ -56,7 +113,7 @@ func TestEncodeSPO(t *testing.T) {
 		}
 		again.Syscalls = append(again.Syscalls, o)
 	}
-	if d := Diff(p, again, x64); len(d.Changes) > 0 {
+	if d := profile.Diff(p, again, x64); len(d.Changes) > 0 {
 		t.Errorf("the operator reads another profile: %+v", d)
 	}
 }
@@ -86,8 +143,8 @@ func TestFormatsRefuse(t *testing.T) {
 		"artifact flag":      {artifact, profileWith(`"flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]`), "KEP-6061 refuses SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"},
 		"artifact too large": {artifact, profileWith(`"syscalls":[{"names":["` + strings.Repeat("x", maxArtifact) + `"],"action":"SCMP_ACT_ALLOW"}]`), "at most 1048576 bytes"},
 	} {
-		if err := c.encode(c.p); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: got %v, want ErrFormat with %q", name, err, c.want)
+		if err := c.encode(c.p); !errors.Is(err, ErrCannotSay) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want ErrCannotSay with %q", name, err, c.want)
 		}
 	}
 	if err := spo(profileWith(`"defaultErrnoRet":1`)); err != nil {

@@ -1,4 +1,5 @@
-package profile
+// Package format writes profiles in the formats of the programs that read them.
+package format
 
 import (
 	"bytes"
@@ -14,27 +15,29 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/seccompgen/seccompgen/profile"
 )
 
-// ErrFormat says that a format has no way to say what a profile says.
-var ErrFormat = errors.New("the format cannot say this")
+// ErrCannotSay says that a format has no way to say what a profile says.
+var ErrCannotSay = errors.New("the format cannot say this")
 
 // Format is a way to write a profile.
 type Format string
 
 // The formats.
 const (
-	FormatOCI      Format = "oci"      // runtime-spec linux.seccomp, which runc, crun and the kubelet take
-	FormatDocker   Format = "docker"   // with comments and archMap
-	FormatPodman   Format = "podman"   // the same, less what Podman's reader leaves out
-	FormatSPO      Format = "spo"      // a SeccompProfile of the Security Profiles Operator
-	FormatPod      Format = "pod"      // the part of a pod's specification that names the profile
-	FormatArtifact Format = "artifact" // an OCI artifact in an image layout
+	OCI      Format = "oci"      // runtime-spec linux.seccomp, which runc, crun and the kubelet take
+	Docker   Format = "docker"   // with comments and archMap
+	Podman   Format = "podman"   // the same, less what Podman's reader leaves out
+	SPO      Format = "spo"      // a SeccompProfile of the Security Profiles Operator
+	Pod      Format = "pod"      // the part of a pod's specification that names the profile
+	Artifact Format = "artifact" // an OCI artifact in an image layout
 )
 
-// Formats returns all formats.
-func Formats() []Format {
-	return []Format{FormatOCI, FormatDocker, FormatPodman, FormatSPO, FormatPod, FormatArtifact}
+// All returns all formats.
+func All() []Format {
+	return []Format{OCI, Docker, Podman, SPO, Pod, Artifact}
 }
 
 // dockerProfile is the superset of runtime-spec that Docker and containers-common read.
@@ -63,7 +66,7 @@ type dockerSyscall struct {
 }
 
 // EncodeDocker writes a profile in Docker's format, in groups of calls that are there for the same reasons. w may be nil.
-func EncodeDocker(p *specs.LinuxSeccomp, w *Why) ([]byte, error) {
+func EncodeDocker(p *specs.LinuxSeccomp, w *profile.Why) ([]byte, error) {
 	d := dockerProfile{
 		DefaultAction: p.DefaultAction, DefaultErrnoRet: p.DefaultErrnoRet, Flags: p.Flags, ListenerPath: p.ListenerPath,
 		ListenerMetadata: p.ListenerMetadata, Syscalls: []dockerSyscall{},
@@ -73,7 +76,7 @@ func EncodeDocker(p *specs.LinuxSeccomp, w *Why) ([]byte, error) {
 	}
 	comments := map[string]string{}
 	if w != nil {
-		comments = w.comments()
+		comments = commentsOf(w)
 	}
 	for _, s := range p.Syscalls {
 		groups := map[string][]string{}
@@ -86,7 +89,7 @@ func EncodeDocker(p *specs.LinuxSeccomp, w *Why) ([]byte, error) {
 		}
 	}
 	var b bytes.Buffer
-	if err := writeJSON(&b, d); err != nil {
+	if err := profile.WriteJSON(&b, d); err != nil {
 		return nil, fmt.Errorf("encode the profile: %w", err)
 	}
 	return b.Bytes(), nil
@@ -94,9 +97,9 @@ func EncodeDocker(p *specs.LinuxSeccomp, w *Why) ([]byte, error) {
 
 // EncodePodman writes a profile for Podman, Buildah and CRI-O, whose reader (containers-common, pkg/seccomp) takes Docker's
 // format less flags, listeners and notification.
-func EncodePodman(p *specs.LinuxSeccomp, w *Why) ([]byte, error) {
+func EncodePodman(p *specs.LinuxSeccomp, w *profile.Why) ([]byte, error) {
 	if len(p.Flags) > 0 {
-		return nil, fmt.Errorf("%w: containers-common leaves flags out", ErrFormat)
+		return nil, fmt.Errorf("%w: containers-common leaves flags out", ErrCannotSay)
 	}
 	if err := noListener(p, "containers-common leaves listeners out"); err != nil {
 		return nil, err
@@ -107,7 +110,7 @@ func EncodePodman(p *specs.LinuxSeccomp, w *Why) ([]byte, error) {
 func noListener(p *specs.LinuxSeccomp, text string) error {
 	notifies := p.DefaultAction == specs.ActNotify || slices.ContainsFunc(p.Syscalls, func(s specs.LinuxSyscall) bool { return s.Action == specs.ActNotify })
 	if p.ListenerPath != "" || p.ListenerMetadata != "" || notifies {
-		return fmt.Errorf("%w: %s (SCMP_ACT_NOTIFY, listenerPath, listenerMetadata)", ErrFormat, text)
+		return fmt.Errorf("%w: %s (SCMP_ACT_NOTIFY, listenerPath, listenerMetadata)", ErrCannotSay, text)
 	}
 	return nil
 }
@@ -145,17 +148,17 @@ func archMap(abis []specs.Arch) []archFamily {
 
 // kindTexts say in an entry's comment what a kind of reason means; why.json has the reasons themselves.
 var kindTexts = []struct {
-	kind Kind
+	kind profile.Kind
 	text string
 }{
-	{KindObserved, "made by the workload"},
-	{KindOCIRuntime, "made by the OCI runtime under the filter, before the workload"},
-	{KindGoRuntime, "made by the Go runtime at any moment, without the program asking for it"},
-	{KindImplicit, "can come at any moment without any program asking for it"},
-	{KindErrno, "the answer makes callers fall back on another call"},
-	{KindArgument, "for the arguments seen only"},
-	{KindPortability, "made instead on other kernels or ABIs"},
-	{KindRepair, "added by verify --repair"},
+	{profile.KindObserved, "made by the workload"},
+	{profile.KindOCIRuntime, "made by the OCI runtime under the filter, before the workload"},
+	{profile.KindGoRuntime, "made by the Go runtime at any moment, without the program asking for it"},
+	{profile.KindImplicit, "can come at any moment without any program asking for it"},
+	{profile.KindErrno, "the answer makes callers fall back on another call"},
+	{profile.KindArgument, "for the arguments seen only"},
+	{profile.KindPortability, "made instead on other kernels or ABIs"},
+	{profile.KindRepair, "added by verify --repair"},
 }
 
 // compareComments orders groups by the first kind of their reasons: what was seen comes first.
@@ -175,17 +178,20 @@ func commentKey(name string, action specs.LinuxSeccompAction) string {
 	return name + " " + string(action)
 }
 
-// comments returns a comment for each call: what the kinds of its reasons say.
-func (w *Why) comments() map[string]string {
-	kinds := map[string][]Kind{}
+// commentsOf returns a comment for each call: what the kinds of its reasons say.
+func commentsOf(w *profile.Why) map[string]string {
+	kinds := map[string][]profile.Kind{}
 	for _, e := range w.Entries {
 		key := commentKey(e.Name, e.Action)
 		for _, r := range e.Reasons {
-			kinds[key] = union(kinds[key], []Kind{r.Kind}, cmp.Compare[Kind])
+			if !slices.Contains(kinds[key], r.Kind) {
+				kinds[key] = append(kinds[key], r.Kind)
+			}
 		}
 	}
 	comments := map[string]string{}
 	for key, all := range kinds {
+		slices.Sort(all)
 		var parts []string
 		for _, k := range kindTexts {
 			if slices.Contains(all, k.kind) {
@@ -194,7 +200,7 @@ func (w *Why) comments() map[string]string {
 		}
 		for _, kind := range all {
 			if !slices.ContainsFunc(kindTexts, func(k struct {
-				kind Kind
+				kind profile.Kind
 				text string
 			},
 			) bool {
@@ -249,6 +255,9 @@ var (
 	notInName   = regexp.MustCompile(`[^a-z0-9]+`)
 )
 
+// eperm is what a default action without an errno answers.
+const eperm = 1
+
 // spoMaxErrno is the highest errno of its schema.
 const spoMaxErrno = 4095
 
@@ -262,7 +271,7 @@ func ObjectName(text string) string {
 func checkObjectName(name string) error {
 	const most = 253
 	if len(name) > most || !objectName.MatchString(name) {
-		return fmt.Errorf("name %q is no Kubernetes object's name: lower case letters, digits, - and . only", name)
+		return fmt.Errorf("name %q is not a Kubernetes object's name: lower case letters, digits, - and . only", name)
 	}
 	return nil
 }
@@ -272,14 +281,14 @@ func EncodeSPO(p *specs.LinuxSeccomp, name string) ([]byte, error) {
 	if err := checkObjectName(name); err != nil {
 		return nil, err
 	}
-	if v := verdict(p.DefaultAction, p.DefaultErrnoRet); v.Errno > epermErrno || p.DefaultErrnoRet != nil && v.Errno == 0 && v.Action == specs.ActErrno {
-		return nil, fmt.Errorf("%w: SeccompProfile has no defaultErrnoRet, and the profile answers %s by default: list the calls instead", ErrFormat, v)
+	if v := profile.Resolve(p).Default; v.Errno > eperm || p.DefaultErrnoRet != nil && v.Errno == 0 && v.Action == specs.ActErrno {
+		return nil, fmt.Errorf("%w: SeccompProfile has no defaultErrnoRet, and the profile answers %s by default: list the calls instead", ErrCannotSay, v)
 	}
 	if p.DefaultAction == specs.ActNotify {
-		return nil, fmt.Errorf("%w: SeccompProfile has no SCMP_ACT_NOTIFY as the default", ErrFormat)
+		return nil, fmt.Errorf("%w: SeccompProfile has no SCMP_ACT_NOTIFY as the default", ErrCannotSay)
 	}
 	if p.ListenerPath != "" && !spoListener.MatchString(p.ListenerPath) {
-		return nil, fmt.Errorf("%w: SeccompProfile wants a listenerPath below /var/run/security-profiles-operator", ErrFormat)
+		return nil, fmt.Errorf("%w: SeccompProfile wants a listenerPath below /var/run/security-profiles-operator", ErrCannotSay)
 	}
 	out := spoProfile{
 		APIVersion: "security-profiles-operator.x-k8s.io/v1", Kind: "SeccompProfile", Metadata: spoMetadata{name},
@@ -296,13 +305,13 @@ func EncodeSPO(p *specs.LinuxSeccomp, name string) ([]byte, error) {
 		o := spoSyscall{Names: slices.Compact(names), Action: string(s.Action)} // names are a set there
 		if s.ErrnoRet != nil {
 			if *s.ErrnoRet == 0 && s.Action == specs.ActErrno || *s.ErrnoRet > spoMaxErrno {
-				return nil, fmt.Errorf("%w: SeccompProfile has no errnoRet %d (call %s)", ErrFormat, *s.ErrnoRet, s.Names[0])
+				return nil, fmt.Errorf("%w: SeccompProfile has no errnoRet %d (call %s)", ErrCannotSay, *s.ErrnoRet, s.Names[0])
 			}
 			o.ErrnoRet = int32(*s.ErrnoRet)
 		}
 		for _, a := range s.Args {
 			if a.Value > math.MaxInt64 || a.ValueTwo > math.MaxInt64 {
-				return nil, fmt.Errorf("%w: SeccompProfile has no argument values above %d (call %s, argument %d)", ErrFormat, int64(math.MaxInt64), s.Names[0], a.Index)
+				return nil, fmt.Errorf("%w: SeccompProfile has no argument values above %d (call %s, argument %d)", ErrCannotSay, int64(math.MaxInt64), s.Names[0], a.Index)
 			}
 			if a.Index > 5 {
 				return nil, fmt.Errorf("call %s has a condition on argument %d: there are 0 to 5", s.Names[0], a.Index)
@@ -311,7 +320,7 @@ func EncodeSPO(p *specs.LinuxSeccomp, name string) ([]byte, error) {
 		}
 		const most = 6
 		if len(o.Args) > most {
-			return nil, fmt.Errorf("%w: SeccompProfile has no more than %d conditions in an entry (call %s)", ErrFormat, most, s.Names[0])
+			return nil, fmt.Errorf("%w: SeccompProfile has no more than %d conditions in an entry (call %s)", ErrCannotSay, most, s.Names[0])
 		}
 		out.Spec.Syscalls = append(out.Spec.Syscalls, o)
 	}
@@ -358,17 +367,17 @@ func EncodePod(localhost string) ([]byte, error) {
 // maxArtifact is the largest profile that KEP-6061 takes.
 const maxArtifact = 1 << 20
 
-// EncodeArtifact returns what the layer of an OCI artifact holds: the profile as Encode writes it, if KEP-6061 takes it.
+// EncodeArtifact returns what the layer of an OCI artifact holds: the profile as profile.Encode writes it, if KEP-6061 takes it.
 func EncodeArtifact(p *specs.LinuxSeccomp) ([]byte, error) {
 	if err := noListener(p, "KEP-6061 refuses notification"); err != nil {
 		return nil, err
 	}
 	if slices.Contains(p.Flags, specs.LinuxSeccompFlagWaitKillableRecv) {
-		return nil, fmt.Errorf("%w: KEP-6061 refuses %s", ErrFormat, specs.LinuxSeccompFlagWaitKillableRecv)
+		return nil, fmt.Errorf("%w: KEP-6061 refuses %s", ErrCannotSay, specs.LinuxSeccompFlagWaitKillableRecv)
 	}
-	data, err := Encode(p)
+	data, err := profile.Encode(p)
 	if err == nil && len(data) > maxArtifact {
-		return nil, fmt.Errorf("%w: KEP-6061 takes at most %d bytes, the profile has %d", ErrFormat, maxArtifact, len(data))
+		return nil, fmt.Errorf("%w: KEP-6061 takes at most %d bytes, the profile has %d", ErrCannotSay, maxArtifact, len(data))
 	}
 	return data, err
 }
