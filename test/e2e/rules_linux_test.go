@@ -84,10 +84,37 @@ func TestImports(t *testing.T) {
 				t.Errorf("profile imports %s: it is the leaf that all share", to)
 			case from == "tracer" && to != "profile":
 				t.Errorf("tracer imports %s: it may import profile only", to)
+			case strings.HasPrefix(from, "internal/") && strings.HasPrefix(to, "internal/") && !slices.Contains(edges[from], to):
+				t.Errorf("%s imports %s: add it to the edges here if that is meant", from, to)
+			case strings.HasPrefix(from, "internal/") && to == "tracer" && !slices.Contains(recorders, from):
+				t.Errorf("%s imports tracer: it is not one of those who record", from)
+			}
+		}
+		from := strings.TrimPrefix(p.ImportPath, modulePath+"/")
+		for _, to := range edges[from] {
+			if !slices.Contains(p.Imports, modulePath+"/"+to) {
+				t.Errorf("%s imports %s no more: remove the edge here", from, to)
 			}
 		}
 	}
 }
+
+// edges are the imports between internal packages.
+var edges = map[string][]string{
+	"internal/bundle":     {"internal/docker"},
+	"internal/container":  {"internal/bundle", "internal/ociruntime", "internal/testresult"},
+	"internal/hook":       {"internal/annotation", "internal/dropin", "internal/journal", "internal/ociruntime", "internal/programs", "internal/recordings", "internal/rootless", "internal/wrapper"},
+	"internal/nri":        {"internal/annotation", "internal/journal", "internal/recordings"},
+	"internal/programs":   {"internal/gobin"},
+	"internal/recordings": {"internal/annotation", "internal/dropin"},
+	"internal/report":     {"internal/verify"},
+	"internal/rootless":   {"internal/annotation"},
+	"internal/verify":     {"internal/bundle", "internal/container", "internal/docker", "internal/ociruntime", "internal/scmp"},
+	"internal/wrapper":    {"internal/annotation"},
+}
+
+// recorders are the internal packages that call the tracer.
+var recorders = []string{"internal/container", "internal/hook", "internal/rootless"}
 
 // TestDependencies: what profile and the hook must stay free of, to the last dependency.
 func TestDependencies(t *testing.T) {
@@ -114,18 +141,59 @@ func TestDependencies(t *testing.T) {
 			},
 			"the hook is static, small, and starts in milliseconds between a runtime and its container",
 		},
+		{
+			"cmd/oci-hook",
+			[]string{"CGO_ENABLED=0"},
+			[]string{"go.yaml.in/yaml/v3", "regexp", modulePath + "/profile/format"},
+			"all that is initialized costs every container's start",
+		},
+		{
+			"cmd/oci-runtime",
+			[]string{"CGO_ENABLED=0"},
+			[]string{modulePath + "/profile", modulePath + "/tracer", "encoding/json", "net"},
+			"engines start it five times for a container",
+		},
+		{
+			"cmd/nri-plugin",
+			[]string{"CGO_ENABLED=0"},
+			[]string{modulePath + "/tracer", "github.com/cilium/ebpf", modulePath + "/internal/rootless", modulePath + "/internal/bundle", modulePath + "/internal/container"},
+			"the plugin records nothing: the hook does",
+		},
 	} {
-		for _, p := range goList(t, rule.env, "-deps", "./"+rule.pkg) {
+		packages := goList(t, rule.env, "-deps", "./"+rule.pkg)
+		for _, p := range packages {
 			if len(p.CgoFiles) > 0 {
 				t.Errorf("%s depends on %s, which is cgo: %s", rule.pkg, p.ImportPath, rule.text)
 			}
 			for _, lib := range rule.without {
 				if p.ImportPath == lib || strings.Contains(lib, ".") && within(p.ImportPath, lib) {
-					t.Errorf("%s depends on %s: %s", rule.pkg, p.ImportPath, rule.text)
+					t.Errorf("%s depends on %s: %s", rule.pkg, strings.Join(chain(packages, modulePath+"/"+rule.pkg, p.ImportPath), " -> "), rule.text)
 				}
 			}
 		}
 	}
+}
+
+// chain returns a way of imports from one package to another, for whoever has to break it.
+func chain(packages []goPackage, from, to string) []string {
+	imports := map[string][]string{}
+	for _, p := range packages {
+		imports[p.ImportPath] = p.Imports
+	}
+	by := map[string]string{from: ""}
+	for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
+		for _, imported := range imports[queue[0]] {
+			if _, seen := by[imported]; !seen {
+				by[imported] = queue[0]
+				queue = append(queue, imported)
+			}
+		}
+	}
+	var way []string
+	for at := to; at != ""; at = by[at] {
+		way = append([]string{strings.TrimPrefix(at, modulePath+"/")}, way...)
+	}
+	return way
 }
 
 // TestHookIsStatic: the file that runtimes start, in whatever namespaces.
