@@ -77,7 +77,7 @@ func repair(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 		return err
 	}
 	fixed, r, err := verify.RepairProfile(c.Context, w.session, w.bundle, p, o, verify.RepairOptions{
-		Allow: list(c.String("allow")), Rounds: c.Int("rounds"), Talk: func(text string) { say(c.App.ErrWriter, "%s", text) },
+		Allow: list(c.String("allow")), Rounds: c.Int("rounds"), Progress: func(text string) { say(c.App.ErrWriter, "%s", text) },
 	})
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ func shrink(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options
 	last := ""
 	small, cert, err := verify.Shrink(c.Context, w.session, w.bundle, p, o, verify.ShrinkOptions{
 		Repeats: c.Int("repeats"), Budget: c.Duration("budget"), Keep: slices.Compact(keep), State: out + ".state.json",
-		Talk: func(text string) {
+		Progress: func(text string) {
 			if text != last { // a resumed search says again where it is
 				say(c.App.ErrWriter, "shrink: %s", text)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"time"
 
 	"github.com/moby/sys/reexec"
@@ -15,6 +16,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/seccomp"
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/internal/scmp"
 )
@@ -23,7 +25,7 @@ const loadName = "seccompgen-load"
 
 func init() { reexec.Register(loadName, loadInChild) }
 
-// Enabled tells whether this binary was built with runc's seccomp support (-tags seccomp and cgo).
+// Enabled reports whether this binary was built with runc's seccomp support (-tags seccomp and cgo).
 const Enabled = seccomp.Enabled
 
 // Check puts a profile through libseccomp and runc's own code, up to loading the filter into a child process.
@@ -60,6 +62,10 @@ func loadInChild() {
 	var c *configs.Seccomp
 	if err == nil {
 		c, err = specconv.SetupSeccomp(&p)
+	}
+	if err == nil {
+		runtime.LockOSThread()
+		err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) // so that root is not needed
 	}
 	if err == nil {
 		c.DefaultAction = configs.Log

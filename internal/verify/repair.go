@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
-	"github.com/seccompgen/seccompgen/internal/container"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/profile"
 )
@@ -20,9 +19,9 @@ const quiet = 2
 
 // RepairOptions bound a repair.
 type RepairOptions struct {
-	Allow  []string // calls that may be added although they are dangerous
-	Rounds int      // most rounds of probing and verifying
-	Talk   func(string)
+	Allow    []string // calls that may be added although they are dangerous
+	Rounds   int      // most rounds of probing and verifying
+	Progress func(string)
 }
 
 // Repair is what a repair did.
@@ -53,13 +52,13 @@ var errStopped = errors.New("a denied call was not added")
 // RepairProfile adds to the profile what it denies, until it verifies. It returns the last verification; what the repair
 // did stands in its Repair. A round has two parts, and both add only what the profile denied:
 //
-// Probes run the bundle under the very profile with SCMP_ACT_LOG for its default action, so that one run tells all calls
+// Probes run the bundle under the very profile with SCMP_ACT_LOG for its default action, so that one run shows all calls
 // that come to the default action, and not only those up to the first one that ends the program. Entries that answer
 // with an errno keep acting, and calls that may not be added unasked are denied for real. A call with conditions is
 // judged there only where the recorder kept the arguments that they ask for.
 //
 // Then the profile as it is gets verified, and what is denied is added with the evidence of its denial.
-func RepairProfile(ctx context.Context, s *container.Session, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options, ro RepairOptions) (*specs.LinuxSeccomp, *Report, error) {
+func RepairProfile(ctx context.Context, s Runner, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options, ro RepairOptions) (*specs.LinuxSeccomp, *Report, error) {
 	if err := Check(p); err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +87,7 @@ func RepairProfile(ctx context.Context, s *container.Session, b *bundle.Bundle, 
 			if len(r.Denials) == 0 {
 				return x.p, r, nil
 			}
-			ro.Talk(fmt.Sprintf("round %d: %s", x.round, r.Reason))
+			ro.Progress(fmt.Sprintf("round %d: %s", x.round, r.Reason))
 			err = x.add(r.missing(x.round))
 		}
 		if errors.Is(err, errStopped) {
@@ -103,7 +102,7 @@ func RepairProfile(ctx context.Context, s *container.Session, b *bundle.Bundle, 
 }
 
 // probe runs the bundle in every setting until nothing more comes to the profile's default action.
-func (x *repairer) probe(ctx context.Context, s *container.Session, b *bundle.Bundle, o *Options) error {
+func (x *repairer) probe(ctx context.Context, s Runner, b *bundle.Bundle, o *Options) error {
 	for i := range o.Settings {
 		for calm, run := 0, 0; calm < quiet; run++ {
 			rec, err := o.run(ctx, s, run*len(o.Settings)+i, b, probing(x.p), true)
@@ -238,7 +237,7 @@ func (x *repairer) add(missing []profile.Missing) error {
 		added++
 	}
 	if added > 0 {
-		x.o.Talk(fmt.Sprintf("round %d: added %d", x.round, added))
+		x.o.Progress(fmt.Sprintf("round %d: added %d", x.round, added))
 	}
 	if len(x.done.Refused) > 0 {
 		return errStopped

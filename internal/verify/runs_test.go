@@ -87,7 +87,7 @@ func TestWithout(t *testing.T) {
 	p.DefaultAction = specs.ActKillProcess
 	nr, _ := profile.Number(specs.ArchX86_64, "read")
 	if got := profile.Resolve(without(p, answers{"read": uint(unix.EPERM)})).Decide(specs.ArchX86_64, nr, [6]uint64{}).String(); got != "EPERM" {
-		t.Errorf("under a profile that kills a call that was taken away gets %s", got)
+		t.Errorf("under a profile that kills a call that was removed gets %s", got)
 	}
 }
 

@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
-	"github.com/seccompgen/seccompgen/internal/container"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -36,11 +35,11 @@ var ErrUnstable = errors.New("runs differ")
 
 // ShrinkOptions bound a shrink.
 type ShrinkOptions struct {
-	Repeats int           // runs of every candidate in every setting
-	Budget  time.Duration // then it stops, and can be resumed
-	Keep    []string      // calls that stay untried
-	State   string        // file that keeps what was tried until the end
-	Talk    func(string)
+	Repeats  int           // runs of every candidate in every setting
+	Budget   time.Duration // then it stops, and can be resumed
+	Keep     []string      // calls that stay untried
+	State    string        // file that keeps what was tried until the end
+	Progress func(string)
 }
 
 // Certificate is the proof that a shrunken profile cannot lose one more call.
@@ -75,7 +74,7 @@ type Trial struct {
 	What   string `json:"what"` // failed first
 }
 
-// Removed is a call that was taken away, and the errno that it gets now.
+// Removed is a call that was removed, and the errno that it gets now.
 type Removed struct {
 	Name  string `json:"name"`
 	Errno string `json:"errno"`
@@ -84,15 +83,15 @@ type Removed struct {
 // criterion is what makes a candidate good. Denials are allowed: that is the difference to verify.
 const criterion = "the same results of all tests that do not vary without a profile, and the same exit status, before the deadline; denials are tolerated"
 
-// errnos are the answers to a call that was taken away: the profile's usual one, and that after which more callers fall back.
+// errnos are the answers to a call that was removed: the profile's usual one, and that after which more callers fall back.
 var errnos = []uint{uint(unix.EPERM), uint(unix.ENOSYS)}
 
-// answers maps the calls that were taken away to their errnos.
+// answers maps the calls that were removed to their errnos.
 type answers map[string]uint
 
 // shrinker looks for a smaller profile.
 type shrinker struct {
-	s        *container.Session
+	s        Runner
 	b        *bundle.Bundle
 	p        *specs.LinuxSeccomp
 	o        Options
@@ -100,7 +99,6 @@ type shrinker struct {
 	baseline *profile.Recording
 	flaky    map[string]bool
 	likely   []string // calls that can go alone
-	run      func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool, deadline float64) (*profile.Recording, error)
 	end      time.Time
 	state    shrinkState
 }
@@ -115,24 +113,19 @@ type shrinkState struct {
 	Deadline float64          `json:"deadline"`
 	Flaky    []string         `json:"flaky"`
 	Outcomes map[string]Trial `json:"outcomes"` // by candidate
-	Restored map[string]Trial `json:"restored"` // by call and answer: taken away at first, and needed now and then as it turned out
+	Restored map[string]Trial `json:"restored"` // by call and answer: removed at first, and needed now and then as it turned out
 }
 
-// Shrink takes calls out of the profile as long as the tests do not notice, and proves that not one more can go. Calls that
+// Shrink removes calls from the profile as long as the tests do not notice, and proves that not one more can go. Calls that
 // can go alone are tried in groups, which are split where they fail; then every call that is left is tried alone, with both
-// answers, until a whole turn takes nothing away: that turn is the certificate. Denials are tolerated; the profile that
+// answers, until a whole turn removes nothing: that turn is the certificate. Denials are tolerated; the profile that
 // verifies without any is the safer one.
-func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options, so ShrinkOptions) (*specs.LinuxSeccomp, *Certificate, error) {
+func Shrink(ctx context.Context, s Runner, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options, so ShrinkOptions) (*specs.LinuxSeccomp, *Certificate, error) {
 	if err := Check(p); err != nil {
 		return nil, nil, err
 	}
 	o.tolerant = true
 	x := &shrinker{s: s, b: b, p: p, o: o, so: so, end: time.Now().Add(so.Budget)}
-	x.run = func(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool, deadline float64) (*profile.Recording, error) {
-		o := x.o
-		o.Run.Timeout = time.Duration(deadline * float64(time.Second))
-		return o.run(ctx, s, nth, b, p, denials)
-	}
 	from, err := digest(p)
 	if err != nil {
 		return nil, nil, err
@@ -154,7 +147,7 @@ func Shrink(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 	var needed []Needed
 	var denied []string
 	for before := -1; before != len(removed); {
-		if denied, err = x.settle(ctx, removed); err != nil {
+		if denied, err = x.confirm(ctx, removed); err != nil {
 			return nil, nil, err
 		}
 		before = len(removed)
@@ -187,6 +180,13 @@ func digest(p *specs.LinuxSeccomp) (string, error) {
 	data, err := profile.Encode(p)
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:]), err
+}
+
+// run makes the nth run under a profile, with a deadline in seconds.
+func (x *shrinker) run(ctx context.Context, nth int, p *specs.LinuxSeccomp, denials bool, deadline float64) (*profile.Recording, error) {
+	o := x.o
+	o.Run.Timeout = time.Duration(deadline * float64(time.Second))
+	return o.run(ctx, x.s, nth, x.b, p, denials)
 }
 
 // begin finds out how the bundle behaves without a profile and under the whole one, or reads what an earlier session found.
@@ -241,12 +241,12 @@ func (x *shrinker) begin(ctx context.Context, from string) (err error) {
 		return fmt.Errorf("%w: the tests do not even pass under the whole profile: %s: verify it first", ErrUnstable, what)
 	}
 	x.state.Deadline = min(x.o.Run.Timeout.Seconds(), max(3, 1.5*slowest+1))
-	x.o.Run.Enough = x.tells
+	x.o.Run.Enough = x.decides
 	return x.save()
 }
 
-// tells whether the result of a test is all that a run can tell.
-func (x *shrinker) tells(test, result string) bool {
+// decides reports whether the result of a test makes the rest of its run needless: something has been noticed.
+func (x *shrinker) decides(test, result string) bool {
 	return x.baseline.Tests[test] != result && !x.flaky[test]
 }
 
@@ -269,12 +269,12 @@ func (x *shrinker) resume(inputs string) (bool, error) {
 	for _, name := range x.state.Flaky {
 		x.flaky[name] = true
 	}
-	x.o.Run.Enough = x.tells
-	x.so.Talk(fmt.Sprintf("goes on after %d trials of an earlier session", len(x.state.Outcomes)))
+	x.o.Run.Enough = x.decides
+	x.so.Progress(fmt.Sprintf("goes on after %d trials of an earlier session", len(x.state.Outcomes)))
 	return true, nil
 }
 
-// reduce finds the calls that can go alone, with EPERM or else with ENOSYS, and takes groups of them away.
+// reduce finds the calls that can go alone, with EPERM or else with ENOSYS, and removes groups of them.
 func (x *shrinker) reduce(ctx context.Context, candidates []string, removed answers) error {
 	can := answers{}
 	for _, errno := range errnos {
@@ -283,7 +283,7 @@ func (x *shrinker) reduce(ctx context.Context, candidates []string, removed answ
 			if t.Failed == 0 {
 				can[all[i].name] = errno
 			}
-			x.so.Talk(fmt.Sprintf("%s for each call alone: %d of %d, %d calls may go", profile.ErrnoName(errno), i+1, len(all), len(can)))
+			x.so.Progress(fmt.Sprintf("%s for each call alone: %d of %d, %d calls may go", profile.ErrnoName(errno), i+1, len(all), len(can)))
 			return true
 		})
 		if err != nil {
@@ -294,7 +294,7 @@ func (x *shrinker) reduce(ctx context.Context, candidates []string, removed answ
 	return x.split(ctx, x.likely, can, removed)
 }
 
-// split takes a group away, each call with its answer, if the tests do not notice, and else tries its halves.
+// split removes a group, each call with its answer, if the tests do not notice, and else tries its halves.
 func (x *shrinker) split(ctx context.Context, group []string, can, removed answers) error {
 	if len(group) == 0 {
 		return nil
@@ -310,7 +310,7 @@ func (x *shrinker) split(ctx context.Context, group []string, can, removed answe
 	if t.Failed == 0 {
 		maps.Copy(removed, more)
 	}
-	x.so.Talk(fmt.Sprintf("taking groups away: %d of %d that may go", len(removed), len(can)))
+	x.so.Progress(fmt.Sprintf("removing groups: %d of %d that may go", len(removed), len(can)))
 	if t.Failed == 0 || len(group) == 1 {
 		return nil
 	}
@@ -321,7 +321,7 @@ func (x *shrinker) split(ctx context.Context, group []string, can, removed answe
 	return x.split(ctx, group[half:], can, removed)
 }
 
-// single is one more call to take away, and its answer.
+// single is one more call to remove, and its answer.
 type single struct {
 	name  string
 	errno uint
@@ -329,7 +329,7 @@ type single struct {
 
 func (s single) String() string { return s.name + " " + profile.ErrnoName(s.errno) }
 
-// alone returns the calls that are left to take away one by one, with each of the answers.
+// alone returns the calls that are left to remove one by one, with each of the answers.
 func alone(candidates []string, removed answers, answers ...uint) (all []single) {
 	for _, name := range candidates {
 		if _, gone := removed[name]; gone {
@@ -369,7 +369,7 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 			t.Errno = profile.ErrnoName(todo[0].errno)
 			trials[todo[0].name] = append(trials[todo[0].name], t)
 			done, todo = append(done, todo[0]), todo[1:]
-			x.so.Talk(fmt.Sprintf("proving that each call is needed: %d of %d answers, %d taken away", len(done), len(done)+len(todo), len(removed)))
+			x.so.Progress(fmt.Sprintf("proving that each call is needed: %d of %d answers, %d removed", len(done), len(done)+len(todo), len(removed)))
 		}
 		var last Trial
 		err := x.ask(ctx, qs, func(_ int, t Trial) bool {
@@ -389,7 +389,7 @@ func (x *shrinker) certify(ctx context.Context, candidates []string, removed ans
 		if len(todo) == 0 {
 			break
 		}
-		if last.Failed > 0 { // needed now and then, or chance: more runs tell
+		if last.Failed > 0 { // needed now and then, or chance: more runs show which
 			if last, err = x.try(ctx, questions(todo[:1], removed, 2*x.confirmations(), 2)[0]); err != nil {
 				return nil, err
 			}
@@ -417,9 +417,9 @@ func (x *shrinker) repeats() int { return x.so.Repeats * len(x.o.Settings) }
 // confirmations is how often the result runs: calls that come and go need more runs than a trial has.
 func (x *shrinker) confirmations() int { return max(x.o.Runs, x.so.Repeats, 10) * len(x.o.Settings) }
 
-// settle runs the result until all of many runs pass, and tells what they were denied. Where one fails, calls that were taken
-// away are to blame, and are restored.
-func (x *shrinker) settle(ctx context.Context, removed answers) ([]string, error) {
+// confirm runs the result until all of many runs pass, and returns what they were denied. Where one fails, calls that were
+// removed are to blame, and are restored.
+func (x *shrinker) confirm(ctx context.Context, removed answers) ([]string, error) {
 	for {
 		maps.DeleteFunc(removed, func(name string, errno uint) bool {
 			_, back := x.state.Restored[single{name, errno}.String()]
@@ -459,7 +459,7 @@ func (x *shrinker) settle(ctx context.Context, removed answers) ([]string, error
 			return nil, err
 		}
 		maps.Copy(x.state.Restored, culprits)
-		x.so.Talk(fmt.Sprintf("restored %s: %d of %d runs failed: %s", strings.Join(slices.Sorted(maps.Keys(culprits)), " "), len(bad), len(bad)+len(good), what))
+		x.so.Progress(fmt.Sprintf("restored %s: %d of %d runs failed: %s", strings.Join(slices.Sorted(maps.Keys(culprits)), " "), len(bad), len(bad)+len(good), what))
 		if err := x.save(); err != nil {
 			return nil, err
 		}
@@ -483,7 +483,7 @@ func names(runs []map[deniedCall]bool) []string {
 	return slices.Compact(all)
 }
 
-// blame tells which calls that were taken away to restore: those that bad runs were denied and no good one; else as few as
+// blame returns which of the removed calls to restore: those that bad runs were denied and no good one; else as few as
 // it takes for many runs to pass, the Go runtime's own before others, since these come and go. The trial is what the calls were
 // seen to do together.
 func (x *shrinker) blame(ctx context.Context, good, bad []map[deniedCall]bool, removed answers, what string) (map[string]Trial, error) {
@@ -511,7 +511,7 @@ func (x *shrinker) blame(ctx context.Context, good, bad []map[deniedCall]bool, r
 		}
 	}
 	if len(guilty) == 0 {
-		return nil, fmt.Errorf("%w: the shrunken profile failed %d of %d runs, and no call that was taken away is to blame: %s", ErrUnstable, len(bad), len(good)+len(bad), what)
+		return nil, fmt.Errorf("%w: the shrunken profile failed %d of %d runs, and no call that was removed is to blame: %s", ErrUnstable, len(bad), len(good)+len(bad), what)
 	}
 	slices.Sort(guilty)
 	guilty = slices.Compact(guilty)
@@ -527,7 +527,7 @@ func (x *shrinker) blame(ctx context.Context, good, bad []map[deniedCall]bool, r
 }
 
 // explain returns a smallest part of the suspects without which, and without what is back already, runs fail: QuickXplain
-// (Junker, AAAI 2004). try says whether what is back may be enough.
+// (Junker, AAAI 2004). try says that what is back may be enough.
 func (x *shrinker) explain(ctx context.Context, removed answers, back, suspects []string, try bool) ([]string, error) {
 	if try {
 		less := maps.Clone(removed)
@@ -550,7 +550,7 @@ func (x *shrinker) explain(ctx context.Context, removed answers, back, suspects 
 	return slices.Concat(of1, of2), err
 }
 
-// question is what runs without some calls are to tell.
+// question is what runs without some calls are to show.
 type question struct {
 	removed answers
 	runs    int
@@ -680,7 +680,7 @@ func (x *shrinker) noticed(rec *profile.Recording) string {
 	return cmp.Or(silent, exit)
 }
 
-// without returns the profile with calls taken away, each with its answer.
+// without returns the profile with calls removed, each with its answer.
 func without(p *specs.LinuxSeccomp, removed answers) *specs.LinuxSeccomp {
 	out := *p
 	out.Syscalls = nil

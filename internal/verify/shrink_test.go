@@ -9,11 +9,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/seccompgen/seccompgen/internal/bundle"
+	"github.com/seccompgen/seccompgen/internal/container"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -22,40 +25,39 @@ type world struct {
 	mu    sync.Mutex
 	runs  int
 	slow  time.Duration
+	calls []string
 	needs func(run int, verdict func(name string) string) bool
+}
+
+// Run makes the world a [Runner].
+func (w *world) Run(_ context.Context, _ *bundle.Bundle, o container.Options) (*profile.Recording, error) {
+	time.Sleep(w.slow)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.runs++
+	rec := made(o.Seccomp, w.calls...)
+	rec.Tests = map[string]string{"TestIt": "pass"}
+	r := profile.Resolve(o.Seccomp)
+	if !w.needs(w.runs, func(name string) string {
+		nr, _ := profile.Number(specs.ArchX86_64, name)
+		return r.Decide(specs.ArchX86_64, nr, [6]uint64{}).String()
+	}) {
+		rec.Tests["TestIt"] = "fail"
+	}
+	return rec, nil
 }
 
 func (w *world) shrinker(t *testing.T, state string, jobs int, calls ...string) *shrinker {
 	t.Helper()
+	w.calls = calls
 	baseline := &profile.Recording{Tests: map[string]string{"TestIt": "pass"}, Runs: []profile.Run{{}}}
-	x := &shrinker{
-		p:        &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86_64}, Syscalls: []specs.LinuxSyscall{{Names: calls, Action: specs.ActAllow}}},
+	return &shrinker{
+		s: w, b: testBundle(), p: allowing(calls...),
 		o:        Options{Settings: make([]Setting, 1), Jobs: jobs},
-		so:       ShrinkOptions{Repeats: 3, State: state, Talk: func(string) {}, Budget: time.Hour},
+		so:       ShrinkOptions{Repeats: 3, State: state, Progress: func(string) {}, Budget: time.Hour},
 		baseline: baseline, end: time.Now().Add(time.Hour),
 		state: shrinkState{Version: stateVersion, Outcomes: map[string]Trial{}, Restored: map[string]Trial{}},
 	}
-	x.run = func(_ context.Context, _ int, p *specs.LinuxSeccomp, _ bool, _ float64) (*profile.Recording, error) {
-		time.Sleep(w.slow)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.runs++
-		r := profile.Resolve(p)
-		rec := &profile.Recording{Tests: map[string]string{"TestIt": "pass"}, Runs: []profile.Run{{}}}
-		if !w.needs(w.runs, func(name string) string {
-			nr, _ := profile.Number(specs.ArchX86_64, name)
-			return r.Decide(specs.ArchX86_64, nr, [6]uint64{}).String()
-		}) {
-			rec.Tests["TestIt"] = "fail"
-		}
-		for _, name := range calls {
-			if nr, _ := profile.Number(specs.ArchX86_64, name); r.Decide(specs.ArchX86_64, nr, [6]uint64{}).String() != "allowed" {
-				rec.Syscalls = append(rec.Syscalls, profile.Syscall{Name: name, Phase: profile.PhaseWorkload, Denied: &profile.Denied{}})
-			}
-		}
-		return rec, nil
-	}
-	return x
 }
 
 // search does what Shrink does between its first runs and its last.
@@ -142,26 +144,29 @@ func TestSearch(t *testing.T) {
 }
 
 func TestSearchBudget(t *testing.T) {
-	w := &world{slow: time.Millisecond, needs: func(_ int, v func(string) string) bool { return v("read") == "allowed" }}
-	x := w.shrinker(t, filepath.Join(t.TempDir(), "state.json"), 2, "getpid", "openat", "read")
-	stops := 0
-	for {
-		x.end = time.Now().Add(3 * time.Millisecond)
-		_, needed, err := x.search(t)
-		if err == nil {
-			if len(needed) != 1 || needed[0].Name != "read" {
-				t.Errorf("needed %v", needed)
+	state := filepath.Join(t.TempDir(), "state.json")
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{slow: time.Millisecond, needs: func(_ int, v func(string) string) bool { return v("read") == "allowed" }}
+		x := w.shrinker(t, state, 2, "getpid", "openat", "read")
+		stops := 0
+		for {
+			x.end = time.Now().Add(3 * time.Millisecond)
+			_, needed, err := x.search(t)
+			if err == nil {
+				if len(needed) != 1 || needed[0].Name != "read" {
+					t.Errorf("needed %v", needed)
+				}
+				break
 			}
-			break
+			if !errors.Is(err, ErrBudget) {
+				t.Fatal(err)
+			}
+			stops++
 		}
-		if !errors.Is(err, ErrBudget) {
-			t.Fatal(err)
+		if stops == 0 {
+			t.Error("it never stopped")
 		}
-		stops++
-	}
-	if stops == 0 {
-		t.Error("it never stopped")
-	}
+	})
 }
 
 // A call that is needed now and then is seen to be by more runs, and one failure among many is no proof that it is not.
@@ -208,14 +213,14 @@ func TestNoticed(t *testing.T) {
 }
 
 // A call that is needed now and then passes a few runs without it; many show who is to blame.
-func TestSettle(t *testing.T) {
+func TestConfirm(t *testing.T) {
 	for name, c := range map[string]struct {
 		needs    func(run int, verdict func(string) string) bool
 		restored []string
 		what     string
 	}{
 		"nothing to restore": {func(int, func(string) string) bool { return true }, nil, ""},
-		"only bad runs were denied it": { // the fake's runs are denied all that was taken away
+		"only bad runs were denied it": { // the fake's runs are denied all that was removed
 			func(_ int, v func(string) string) bool { return v("read") == "allowed" }, []string{"getpid", "read"}, "TestIt says fail, without getpid read together",
 		},
 		"one of several": {
@@ -242,7 +247,7 @@ func TestSettle(t *testing.T) {
 		for _, call := range calls {
 			removed[call] = 1
 		}
-		denied, err := x.settle(t.Context(), removed)
+		denied, err := x.confirm(t.Context(), removed)
 		var restored []string
 		for answer := range x.state.Restored {
 			call, ok := strings.CutSuffix(answer, " EPERM")
@@ -264,7 +269,7 @@ func TestSettle(t *testing.T) {
 				t.Errorf("%s: %s: %+v", name, call, trial)
 			}
 			if _, gone := removed[call]; gone {
-				t.Errorf("%s: %s is still taken away", name, call)
+				t.Errorf("%s: %s is still removed", name, call)
 			}
 		}
 		// Who goes on from the state restores the same without looking again.
@@ -272,13 +277,13 @@ func TestSettle(t *testing.T) {
 		for _, call := range calls {
 			again[call] = 1
 		}
-		if _, err := x.settle(t.Context(), again); err != nil || !maps.Equal(again, removed) {
+		if _, err := x.confirm(t.Context(), again); err != nil || !maps.Equal(again, removed) {
 			t.Errorf("%s: again %v, %v", name, again, err)
 		}
 	}
 	w := &world{needs: func(run int, _ func(string) string) bool { return run%3 != 0 }}
 	x := w.shrinker(t, filepath.Join(t.TempDir(), "state.json"), 1, "getpid")
-	if _, err := x.settle(t.Context(), answers{}); !errors.Is(err, ErrUnstable) {
+	if _, err := x.confirm(t.Context(), answers{}); !errors.Is(err, ErrUnstable) {
 		t.Errorf("where nothing is to blame: %v", err)
 	}
 }
@@ -291,7 +296,7 @@ func TestRestoredAnswer(t *testing.T) {
 		joint := Trial{Errno: "EPERM", Failed: 1, Of: 10, What: "seen with others"}
 		x.state.Restored["read EPERM"] = joint
 		removed := answers{"read": uint(unix.EPERM)}
-		if _, err := x.settle(t.Context(), removed); err != nil || len(removed) > 0 {
+		if _, err := x.confirm(t.Context(), removed); err != nil || len(removed) > 0 {
 			t.Fatalf("not restored: %v, %v", removed, err)
 		}
 		needed, err := x.certify(t.Context(), []string{"read"}, removed)
@@ -305,7 +310,7 @@ func TestRestoredAnswer(t *testing.T) {
 			t.Errorf("needed %+v, removed %v", needed, removed)
 		}
 		if x.state.Restored["read ENOSYS"] = joint; other { // and not again, once it is restored with both
-			if _, err := x.settle(t.Context(), removed); err != nil || len(removed) > 0 {
+			if _, err := x.confirm(t.Context(), removed); err != nil || len(removed) > 0 {
 				t.Errorf("not restored: %v, %v", removed, err)
 			}
 		}

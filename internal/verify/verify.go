@@ -1,4 +1,4 @@
-// Package verify runs a bundle again under a profile, and tells what the profile denied and which tests it changed.
+// Package verify runs a bundle again under a profile, and reports what the profile denied and which tests it changed.
 //
 // The criterion is zero denials; an exit status proves nothing, as programs survive many denials unseen. The results
 // of the tests are the second one.
@@ -91,6 +91,11 @@ type Test struct {
 	Verified string `json:"verified"` // "" if it never ended
 }
 
+// Runner runs a bundle once, as [container.Session] does. It is called for several runs at a time.
+type Runner interface {
+	Run(ctx context.Context, b *bundle.Bundle, o container.Options) (*profile.Recording, error)
+}
+
 // Setting is one way to run containers, in which a profile has to hold.
 type Setting struct {
 	Runtime         *ociruntime.Runtime
@@ -113,7 +118,7 @@ type Options struct {
 	allow    []string                                        // what repair may add: of clone3 even an ENOSYS is a denial then
 }
 
-// bundle returns the setting and the bundle of a run; 0 is the first.
+// at returns the setting and the bundle of a run; 0 is the first.
 func (o *Options) at(i int, b *bundle.Bundle) (Setting, *bundle.Bundle) {
 	s := o.Settings[i%len(o.Settings)]
 	if o.Bundle != nil {
@@ -123,7 +128,7 @@ func (o *Options) at(i int, b *bundle.Bundle) (Setting, *bundle.Bundle) {
 }
 
 // run makes a run, and names its callers.
-func (o *Options) run(ctx context.Context, s *container.Session, i int, b *bundle.Bundle, p *specs.LinuxSeccomp, denials bool) (*profile.Recording, error) {
+func (o *Options) run(ctx context.Context, s Runner, i int, b *bundle.Bundle, p *specs.LinuxSeccomp, denials bool) (*profile.Recording, error) {
 	setting, b := o.at(i, b)
 	ro := o.Run
 	ro.Runtime, ro.Seccomp, ro.Denials = setting.Runtime, p, denials
@@ -142,7 +147,7 @@ func (o *Options) run(ctx context.Context, s *container.Session, i int, b *bundl
 
 // Verify runs the bundle under the profile in all settings, turn by turn. It stops at the first run that fails, unless it is
 // told to keep going.
-func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options) (*Report, error) {
+func Verify(ctx context.Context, s Runner, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options) (*Report, error) {
 	if err := Check(p); err != nil {
 		return nil, err
 	}
@@ -181,7 +186,7 @@ func Verify(ctx context.Context, s *container.Session, b *bundle.Bundle, p *spec
 		return nil, err
 	}
 	if first >= 0 {
-		return r, r.excuse(ctx, s, first, b, p, o)
+		return r, r.retryFlaky(ctx, s, first, b, p, o)
 	}
 	r.Verdict = Pass
 	r.Reason = fmt.Sprintf("no denials and the same test results in %d of %d runs", all, all)
@@ -216,6 +221,18 @@ func describe(settings []Setting, runs int) string {
 // inOrder does n things, some at a time, and takes their results in order, until take has enough: what is under way then
 // is stopped, so that what was taken does not depend on how many were done at a time.
 func inOrder[T any](ctx context.Context, n, width int, do func(context.Context, int) (T, error), take func(int, T) bool) error {
+	if width <= 1 { // nothing begins that may not be wanted
+		for i := range n {
+			v, err := do(ctx, i)
+			if err != nil {
+				return err
+			}
+			if !take(i, v) {
+				break
+			}
+		}
+		return nil
+	}
 	type result struct {
 		value T
 		err   error
@@ -228,7 +245,7 @@ func inOrder[T any](ctx context.Context, n, width int, do func(context.Context, 
 	for i := range results {
 		results[i] = make(chan result, 1)
 	}
-	for range min(max(width, 1), n) {
+	for range min(width, n) {
 		group.Go(func() {
 			for i := range next {
 				v, err := do(within, i)
@@ -270,7 +287,7 @@ func onABIs(names []string, abis []specs.Arch) []string {
 }
 
 // control makes a run without the profile.
-func (o *Options) control(ctx context.Context, s *container.Session, i int, b *bundle.Bundle) (*profile.Recording, error) {
+func (o *Options) control(ctx context.Context, s Runner, i int, b *bundle.Bundle) (*profile.Recording, error) {
 	rec, err := o.run(ctx, s, i, b, profile.AllowAll(), false)
 	if err != nil {
 		return nil, fmt.Errorf("control run without the profile: %w", err)
@@ -356,10 +373,10 @@ func (r *Report) judge(rec, baseline *profile.Recording) Verdict {
 // controls is how often the bundle runs without a profile, and then under it, to find out whether a test is flaky by itself.
 const controls = 3
 
-// excuse takes the blame from the profile when the run that decided had no denials, and each test that changed is flaky: it
-// changes in runs like that one without the profile too, or does not in others under it. What a profile does without
-// denying anything it does every time.
-func (r *Report) excuse(ctx context.Context, s *container.Session, run int, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options) error {
+// retryFlaky runs again what failed without a denial: without the profile, and then under it. If every test that changed also
+// changes without the profile, or does not change under it, then these tests are flaky, and the verdict becomes inconclusive.
+// What a profile does without denying anything it does in every run.
+func (r *Report) retryFlaky(ctx context.Context, s Runner, run int, b *bundle.Bundle, p *specs.LinuxSeccomp, o Options) error {
 	tests := slices.DeleteFunc(slices.Clone(r.Tests), func(t Test) bool { return t.Run != run+1 })
 	denied := slices.ContainsFunc(r.Denials, func(d Denial) bool { return d.Run == run+1 })
 	if r.Verdict != Fail || denied || len(tests) == 0 {
@@ -367,7 +384,8 @@ func (r *Report) excuse(ctx context.Context, s *container.Session, run int, b *b
 	}
 	for i := range 2 * controls {
 		again := i >= controls // under the profile
-		rec, err := (*profile.Recording)(nil), error(nil)
+		var rec *profile.Recording
+		var err error
 		if again {
 			rec, err = o.run(ctx, s, run, b, p, true)
 		} else {
