@@ -11,7 +11,7 @@ SMALLEST := mountinfo,pty,flock,encoding-json
 BUILD := go build -trimpath -ldflags '-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks floors fresh
+.PHONY: help reference setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks floors fresh
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -101,11 +101,15 @@ generate: ## compile the BPF objects anew, with Debian's clang
 	@scripts/setup generate
 	go generate ./...
 
+reference: ## write docs/reference/cli.md, the man page and fish's completion from the commands
+	go test -tags seccomp -count 1 -run TestReference ./cmd/seccompgen -update
+
 install: build ## install below PREFIX
 	install -D -m 755 bin/seccompgen $(DESTDIR)$(PREFIX)/bin/seccompgen
 	install -D -m 755 bin/oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/oci-hook
 	install -D -m 755 bin/nri-plugin $(DESTDIR)$(PREFIX)/libexec/seccompgen/nri-plugin
 	install -D -m 755 bin/seccompgen-runc $(DESTDIR)$(PREFIX)/libexec/seccompgen/seccompgen-runc
+	for file in $$(cd share && find . -type f); do install -D -m 644 share/$$file $(DESTDIR)$(PREFIX)/share/$$file; done
 	for engine in podman crio; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/seccompgen/hooks.d/$$engine hooks.d/$$engine/*.json; done
 
 bin/runc: # the second runtime of the tests
