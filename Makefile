@@ -8,10 +8,15 @@ RUNTIMES ?= runc,$(CURDIR)/bin/runc,crun
 PREFIX ?= /usr/local
 PACKAGES ?= ./...
 SMALLEST := mountinfo,pty,flock,encoding-json
-BUILD := go build -trimpath -ldflags '-s -w'
+BIN ?= bin
+TAGS ?= seccomp
+VERSION ?=
+LDFLAGS ?=
+BUILD = go build -trimpath -ldflags '-s -w $(if $(VERSION),-X $(MODULE_PATH)/internal/version.release=$(VERSION)) $(1)'
+MODULE_PATH := github.com/seccompgen/seccompgen
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks baselines fresh picture
+.PHONY: help reference setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks baselines fresh dist picture
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,10 +26,10 @@ setup: ## install what is missing to build and run (Debian packages; runc from s
 
 build: ## build bin/seccompgen and bin/oci-hook
 	@scripts/setup build
-	$(BUILD) -tags seccomp -o bin/seccompgen ./cmd/seccompgen
-	CGO_ENABLED=0 $(BUILD) -o bin/oci-hook ./cmd/oci-hook
-	CGO_ENABLED=0 $(BUILD) -o bin/seccompgen-runc ./cmd/oci-runtime
-	CGO_ENABLED=0 $(BUILD) -o bin/nri-plugin ./cmd/nri-plugin
+	$(call BUILD,$(LDFLAGS)) -tags $(TAGS) -o $(BIN)/seccompgen ./cmd/seccompgen
+	CGO_ENABLED=0 $(call BUILD) -o $(BIN)/oci-hook ./cmd/oci-hook
+	CGO_ENABLED=0 $(call BUILD) -o $(BIN)/seccompgen-runc ./cmd/oci-runtime
+	CGO_ENABLED=0 $(call BUILD) -o $(BIN)/nri-plugin ./cmd/nri-plugin
 
 demo: build ## record, build and verify a real module's tests (root)
 	@scripts/demo
@@ -104,12 +109,20 @@ generate: ## compile the BPF objects anew, with Debian's clang
 	@scripts/setup generate
 	go generate ./...
 
+reference: ## write docs/reference/cli.md, the man page and fish's completion from the commands
+	go test -tags seccomp -count 1 -run TestReference ./cmd/seccompgen -update
+
 install: build ## install below PREFIX
-	install -D -m 755 bin/seccompgen $(DESTDIR)$(PREFIX)/bin/seccompgen
-	install -D -m 755 bin/oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/oci-hook
-	install -D -m 755 bin/nri-plugin $(DESTDIR)$(PREFIX)/libexec/seccompgen/nri-plugin
-	install -D -m 755 bin/seccompgen-runc $(DESTDIR)$(PREFIX)/libexec/seccompgen/seccompgen-runc
+	install -D -m 755 $(BIN)/seccompgen $(DESTDIR)$(PREFIX)/bin/seccompgen
+	install -D -m 755 $(BIN)/oci-hook $(DESTDIR)$(PREFIX)/libexec/seccompgen/oci-hook
+	install -D -m 755 $(BIN)/nri-plugin $(DESTDIR)$(PREFIX)/libexec/seccompgen/nri-plugin
+	install -D -m 755 $(BIN)/seccompgen-runc $(DESTDIR)$(PREFIX)/libexec/seccompgen/seccompgen-runc
+	for file in $$(cd share && find . -type f); do install -D -m 644 share/$$file $(DESTDIR)$(PREFIX)/share/$$file; done
 	for engine in podman crio; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/seccompgen/hooks.d/$$engine hooks.d/$$engine/*.json; done
+
+dist: ## write into dist/ what a release of the commit has, the same bytes each time (VERSION=v1.2.3)
+	@scripts/setup dist
+	scripts/dist $(VERSION)
 
 bin/runc: # the second runtime of the tests
 	GOBIN=$(CURDIR)/bin go install -tags seccomp github.com/opencontainers/runc@$(RUNC_VERSION)

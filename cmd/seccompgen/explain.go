@@ -30,7 +30,7 @@ Profiles are read in runtime-spec's format and in Docker's, which is resolved fo
 host and for Docker's default capabilities.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "why", Usage: "take the reasons, which build --why wrote, from `FILE` (default: NAME.why.json or why.json beside NAME.json)"},
-			&cli.StringFlag{Name: "compare", Usage: "compare with `WHOSE` default profile: docker's, for Docker's default capabilities"},
+			&cli.StringFlag{Name: "compare", Usage: "compare with the default profile of `ENGINE`: docker, for Docker's default capabilities"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: explain,

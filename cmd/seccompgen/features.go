@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -12,6 +11,7 @@ import (
 	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/internal/verify"
+	"github.com/seccompgen/seccompgen/internal/version"
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
 )
@@ -41,19 +41,10 @@ func featuresCommand() *cli.Command {
 				recorder = err.Error()
 			}
 			return profile.WriteJSON(c.App.Writer, map[string]any{
-				"version": version(), "go": runtime.Version(), "arch": runtime.GOARCH, "kernel": unix.ByteSliceToString(u.Release[:]),
+				"version": version.String(), "go": runtime.Version(), "arch": runtime.GOARCH, "kernel": unix.ByteSliceToString(u.Release[:]),
 				"libseccomp": scmp.Version(), "seccomp": verify.Enabled, "btf": btf == nil, "root": os.Geteuid() == 0, "recorder": recorder,
 				"abis": profile.ABIs(), "runtimes": runtimes, "recordingVersion": profile.RecordingVersion,
 			})
 		},
 	}
-}
-
-// version comes from the build: a tag, or the commit.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "unknown"
-	}
-	return info.Main.Version
 }

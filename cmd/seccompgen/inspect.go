@@ -24,7 +24,7 @@ numbers of all ABIs, with arguments around every value in a condition. --pid rea
 filters of a live task, the oldest first; it takes CAP_SYS_ADMIN and a reader that is
 under no filter itself.`,
 		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "pid", Usage: "read the filters of the live task `PID` (root; stops it for a moment)"},
+			&cli.IntFlag{Name: "pid", DefaultText: "none", Usage: "read the filters of the live task `PID` (root; stops it for a moment)"},
 			&cli.StringFlag{Name: "runtime", Value: "runc", Usage: "compile as `RUNTIME` does: runc, which answers ENOSYS to numbers above the highest listed, or crun"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},

@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/sys/reexec"
 	"github.com/urfave/cli/v2"
+
+	"github.com/seccompgen/seccompgen/internal/version"
 )
 
 func main() {
@@ -49,7 +51,7 @@ negative: a denial, a test with another result, a wider profile, a wrong filter.
 
 Flags may stand before and after arguments. What follows -- belongs to the workload.
 Where a command reads or writes a file, - is standard input or standard output.`,
-		Version: version(),
+		Version: version.Full(),
 		Commands: []*cli.Command{
 			recordCommand(), buildCommand(), verifyCommand(), explainCommand(), diffCommand(), inspectCommand(),
 			statusCommand(), serveCommand(), installCommand(), uninstallCommand(), featuresCommand(),

@@ -17,7 +17,6 @@ import (
 	"log/syslog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +31,7 @@ import (
 	"github.com/seccompgen/seccompgen/internal/programs"
 	"github.com/seccompgen/seccompgen/internal/recordings"
 	"github.com/seccompgen/seccompgen/internal/rootless"
+	"github.com/seccompgen/seccompgen/internal/version"
 	"github.com/seccompgen/seccompgen/internal/wrapper"
 	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/tracer"
@@ -79,7 +79,7 @@ func Run(args []string, stdin io.Reader, stderr io.Writer) error {
 		return err
 	}
 	if o.version {
-		_, err := fmt.Println(version())
+		_, err := fmt.Println("seccompgen oci-hook " + version.String())
 		return err
 	}
 	err = o.run(stdin, stderr)
@@ -148,14 +148,6 @@ func (o *options) logError(event string, err error) {
 		event = "refused"
 	}
 	o.report(syslog.LOG_ERR, event, pairs...)
-}
-
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "seccompgen oci-hook"
-	}
-	return "seccompgen oci-hook " + info.Main.Version
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
