@@ -60,7 +60,7 @@ static: build ## compare the policy's table with what four Go versions build, an
 	go test -tags seccomp -count 1 -run TestTableHoldsTheAnalysis ./profile -toolchains go1.24.0,go1.25.0,go1.26.0,go1.27.0
 	go run -tags seccomp ./test/proof -static -runs 1 -o docs/results/workloads-static.md
 
-mutations: build ## prove that verify names every call that is taken away, into docs/results/mutations.md (root; MODULE=... for some; goes on after a stop)
+mutations: build ## prove that verify names every call that is removed, into docs/results/mutations.md (root; MODULE=... for some; goes on after a stop)
 	go run -tags seccomp ./test/proof -mutations -runs 20 -state bin/mutations -only $(or $(MODULE),$(SMALLEST)) -o docs/results/mutations.md
 
 alarms: build ## verify robust profiles 200 times, into docs/results/alarms.md (root; MODULE=...)

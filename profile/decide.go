@@ -157,7 +157,7 @@ func (r *Resolved) Names() []string {
 // Rules returns the rules of a name.
 func (r *Resolved) Rules(name string) []Rule { return r.names[name] }
 
-// Has tells whether an ABI has a call of that name, by a number of its own or, on i386, through socketcall or ipc. An
+// Has reports whether an ABI has a call of that name, by a number of its own or, on i386, through socketcall or ipc. An
 // ABI without a table here is taken to have all.
 func Has(abi specs.Arch, name string) bool {
 	if table(abi) == nil {
@@ -212,7 +212,7 @@ func decide(rules []Rule, args [6]uint64, abi specs.Arch, otherwise Verdict) Ver
 }
 
 // effective returns the rules that libseccomp makes for a call. On i386 a rule for a call that socketcall or ipc can make
-// is one for that call too: its first argument tells which, so that a condition on the first argument is lost there.
+// is one for that call too: its first argument says which, so that a condition on the first argument is lost there.
 func (r *Resolved) effective(abi specs.Arch, name string) []Rule {
 	rules := r.names[name]
 	if abi != specs.ArchX86 || name != "socketcall" && name != "ipc" || len(rules) > 0 && len(rules[0].Args) == 0 {

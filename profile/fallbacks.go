@@ -286,7 +286,7 @@ var argumentKnowledge = []struct {
 	{[]string{"mmap", "mmap2", "mprotect", "pkey_mprotect"}, nil, "whether memory is executable is up to the program's files and to its compiler, not to the host"},
 }
 
-// addFallbacks adds what the same code asks on other hosts. with tells whether another call is allowed.
+// addFallbacks adds what the same code asks on other hosts. with reports whether another call is allowed.
 func (c *condition) addFallbacks(call string, by code, with func(string) bool) {
 	if by == 0 {
 		by = anyCode

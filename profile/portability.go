@@ -160,7 +160,7 @@ func (w *walk) follow(call string) {
 	}
 }
 
-// replaced tells that a call, though the ABI has it, is not made there.
+// replaced reports that a call, though the ABI has it, is not made there.
 func (w *walk) replaced(call string) bool {
 	if w.code != goCode || call == "execve" {
 		return false

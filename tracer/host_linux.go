@@ -208,7 +208,7 @@ func mountNS(pid int) (uint32, error) {
 	return uint32(st.Ino), nil
 }
 
-// unmountBPFFS takes away the mount that mountBPFFS made, if nobody uses it. The caller has the lock.
+// unmountBPFFS removes the mount that mountBPFFS made, if nobody uses it. The caller has the lock.
 func unmountBPFFS() error {
 	// All of them: a mount namespace may have one of its own over ours.
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != bpffs, false })

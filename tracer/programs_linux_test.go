@@ -19,7 +19,7 @@ import (
 	"github.com/seccompgen/seccompgen/profile"
 )
 
-// executeNameless becomes a program that has no name: in memory, or taken away.
+// executeNameless becomes a program that has no name: in memory, or removed.
 func executeNameless(how string) error {
 	program, err := os.ReadFile("/bin/true")
 	if err != nil {

@@ -55,7 +55,7 @@ func (s *set) Close() {
 	}
 }
 
-// halfMade ends the name of a set that is being made or taken away.
+// halfMade ends the name of a set that is being made or removed.
 const halfMade = "_new"
 
 // hook is where a program is attached. Its pins are called after the tracepoint.

@@ -1,7 +1,7 @@
 // Package tracer records, in the kernel, the system calls of containers.
 //
 // One set of eBPF programs serves all containers of the host. It is loaded by the first [Start], pinned under bpffs
-// so that it outlives the process that started it, and taken away by the last [Collect] or [Abort]: while nothing is
+// so that it outlives the process that started it, and removed by the last [Collect] or [Abort]: while nothing is
 // recorded nothing is attached. No process of ours lives beside a container.
 //
 // What surprises: the pid given to [Start] must be one of the host's pid namespace; a recording belongs to the host

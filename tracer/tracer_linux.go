@@ -237,7 +237,7 @@ func (s *set) keep(slot uint32, m meta) error {
 	return nil
 }
 
-// ended tells that a mount namespace's container has gone, so that its number may be another's by now. recorder.bpf.c's
+// ended reports that a mount namespace's container has gone, so that its number may be another's by now. recorder.bpf.c's
 // joined says the same.
 func (s *set) ended(j recorderJoin) bool {
 	var state recorderSlot

@@ -166,7 +166,7 @@ func readProfile(path string) (*specs.LinuxSeccomp, []byte, error) {
 	return p, data, nil
 }
 
-// isDockers tells whether a profile has keys of Docker's format.
+// isDockers reports whether a profile has keys of Docker's format.
 func isDockers(data []byte) bool {
 	var keys struct {
 		DefaultAction specs.LinuxSeccompAction `json:"defaultAction"`

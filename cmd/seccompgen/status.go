@@ -33,7 +33,7 @@ nothing was recorded, and why.`,
 			&cli.BoolFlag{Name: "abort", Usage: "end the recordings with these IDs and throw them away; without an ID, clear what crashes left"},
 			&cli.BoolFlag{Name: "all", Usage: "with --abort: end all recordings of this host"},
 			&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "leave the hooks of recordings that have ended `DURATION` before --collect or --abort takes them"},
-			&cli.StringFlag{Name: "probe", Usage: "start a throw-away container of `ENGINE` (podman or docker), and tell whether it is recorded"},
+			&cli.StringFlag{Name: "probe", Usage: "start a throw-away container of `ENGINE` (podman or docker), and say whether it is recorded"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},
 		Action: status,
@@ -169,14 +169,14 @@ func printEngines(w io.Writer, engines []engine.Status) error {
 	return nil
 }
 
-// uncollected tells that a recording has ended and its hook has yet to come. Those of sessions go with their sessions: one
+// uncollected reports that a recording has ended and its hook has yet to come. Those of sessions go with their sessions: one
 // that lives is about to collect.
 func uncollected(s tracer.Status) bool {
 	return s.State == tracer.Ended && !strings.HasPrefix(s.Options.Output, container.Root+"/")
 }
 
-// forsaken returns the recordings whose hook had its time to collect them, and did not.
-func forsaken(c *cli.Context) ([]tracer.Status, error) {
+// stale returns the recordings whose hook had its time to collect them, and did not.
+func stale(c *cli.Context) ([]tracer.Status, error) {
 	list, err := tracer.List()
 	if err != nil || !slices.ContainsFunc(list, uncollected) {
 		return nil, err
@@ -198,7 +198,7 @@ func collect(c *cli.Context) error {
 	if c.Args().Present() {
 		list, err = tracer.List()
 	} else {
-		list, err = forsaken(c)
+		list, err = stale(c)
 	}
 	if err != nil {
 		return err
@@ -249,7 +249,7 @@ func abort(c *cli.Context) error {
 	if c.Bool("all") {
 		ended("all recordings", tracer.AbortAll())
 	} else {
-		list, err := forsaken(c)
+		list, err := stale(c)
 		if err != nil {
 			return err
 		}

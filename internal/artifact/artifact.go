@@ -104,7 +104,7 @@ func Write(ctx context.Context, dir string, profile []byte, o Options) (_ digest
 	return d.Digest, nil
 }
 
-// replaceable tells whether dir is missing, empty or an image layout.
+// replaceable reports whether dir is missing, empty or an image layout.
 func replaceable(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -117,7 +117,7 @@ func replaceable(dir string) error {
 		switch e.Name() {
 		case v1.ImageLayoutFile, v1.ImageIndexFile, v1.ImageBlobsDir, "ingest":
 		default:
-			return fmt.Errorf("directory %s holds %s, which is no part of an image layout: give an empty one", dir, e.Name())
+			return fmt.Errorf("directory %s holds %s, which is not part of an image layout: give an empty one", dir, e.Name())
 		}
 	}
 	return nil
@@ -162,7 +162,7 @@ func Push(ctx context.Context, dir string, manifest digest.Digest, ref string) e
 	return nil
 }
 
-// local tells whether a registry is on this host.
+// local reports whether a registry is on this host.
 func local(ref registry.Reference) bool {
 	host, _, err := net.SplitHostPort(ref.Host())
 	if err != nil {

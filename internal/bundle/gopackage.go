@@ -19,8 +19,8 @@ import (
 )
 
 // Package builds the tests of a Go package as go test -c does, into dir, and makes a bundle that runs them in the
-// package's directory. Go's environment variables count as they do for go test. What the build says goes to talk.
-func Package(ctx context.Context, pkg string, flags []string, dir string, o Options, talk io.Writer) (*Bundle, error) {
+// package's directory. Go's environment variables count as they do for go test. What the build says goes to progress.
+func Package(ctx context.Context, pkg string, flags []string, dir string, o Options, progress io.Writer) (*Bundle, error) {
 	if o.Rootfs != "" {
 		return nil, fmt.Errorf("package %s needs the host's root file system, where its directory is: leave out --rootfs", pkg)
 	}
@@ -50,7 +50,7 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 		bin, args = filepath.Join(dir, filepath.Base(info.ImportPath)+".race.test"), append(args, "-race")
 	}
 	build := exec.CommandContext(ctx, "go", append(args, "-o", bin, info.ImportPath)...)
-	build.Stdout, build.Stderr = talk, talk
+	build.Stdout, build.Stderr = progress, progress
 	if err := build.Run(); err != nil {
 		return nil, fmt.Errorf("build the tests of %s: %w", info.ImportPath, err)
 	}

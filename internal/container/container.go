@@ -80,9 +80,9 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 			once.Do(func() { close(enough) })
 		}
 	}}
-	talk := &tail{}
+	said := &tail{}
 	began := time.Now()
-	ended, err := s.execute(ctx, id, root, plan, o, enough, tests, io.MultiWriter(output, talk))
+	ended, err := s.execute(ctx, id, root, plan, o, enough, tests, io.MultiWriter(output, said))
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 		if refused := tracer.Try(); refused != nil {
 			return nil, refused
 		}
-		return nil, fmt.Errorf("%w (%s exited with %d: %s)", err, o.Runtime.Name, ended.exit, talk.last())
+		return nil, fmt.Errorf("%w (%s exited with %d: %s)", err, o.Runtime.Name, ended.exit, said.last())
 	}
 	if err := s.clear(id, dir, o.Runtime); err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 	r.Tests = tests.Results()
 	r.Drop(ended.reason, min(uint64(len(ended.reason)), 1))
 	if action := o.Seccomp.DefaultAction; r.Dropped[profile.DropNotStarted] > 0 && (action == specs.ActAllow || action == specs.ActLog) {
-		return nil, fmt.Errorf("%s did not start the container: %s", o.Runtime.Name, talk.last())
+		return nil, fmt.Errorf("%s did not start the container: %s", o.Runtime.Name, said.last())
 	}
 	return r, nil
 }
@@ -170,7 +170,7 @@ func (s *Session) prepare(dir string, b *bundle.Bundle, o Options) (*stagePlan, 
 	return plan, nil
 }
 
-// onOverlay tells whether a directory cannot hold an overlay's upper layer because it is on an overlay itself, as in
+// onOverlay reports whether a directory cannot hold an overlay's upper layer because it is on an overlay itself, as in
 // a container.
 func onOverlay(dir string) bool {
 	const overlayfsMagic = 0x794c7630

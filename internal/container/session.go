@@ -164,7 +164,7 @@ func Leftovers() ([]Leftover, error) {
 	return all, nil
 }
 
-// alive tells whether the seccompgen of a session lives: it holds the lock.
+// alive reports whether the seccompgen of a session lives: it holds the lock.
 func alive(dir string) bool {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -39,7 +39,7 @@ type Change struct {
 	Link     string // instead of New: the target of a symbolic link
 }
 
-// Removes tells that a change takes a file away.
+// Removes says that a change removes a file.
 func (c Change) Removes() bool { return c.New == nil && c.Link == "" }
 
 // text is what the file will be; a symbolic link is shown as read shows it.
@@ -157,7 +157,7 @@ func read(path string) ([]byte, error) {
 	return data, err
 }
 
-// ours tells whether a whole file is one that we wrote: it can be replaced and removed.
+// ours reports whether a whole file is one that we wrote: it can be replaced and removed.
 func ours(data []byte) bool {
 	var file struct {
 		Hook  struct{ Path string }
@@ -231,7 +231,7 @@ func (h *Host) check(name string) error {
 			if err != nil {
 				return fmt.Errorf("the program that %s is to run: %w (make install puts it below /usr/local)", name, err)
 			}
-			if problem := unsafe(path, info); problem != nil {
+			if problem := writable(path, info); problem != nil {
 				return fmt.Errorf("%w, and %s is to run it as root: install it as root's (make install)", problem, name)
 			}
 			if path == "/" {
@@ -242,8 +242,8 @@ func (h *Host) check(name string) error {
 	return nil
 }
 
-// unsafe tells if others than root can change a file.
-func unsafe(path string, info fs.FileInfo) error {
+// writable reports whether others than root can change a file.
+func writable(path string, info fs.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case ok && st.Uid != 0:
@@ -256,7 +256,7 @@ func unsafe(path string, info fs.FileInfo) error {
 
 func (h *Host) path(path string) string { return filepath.Join(h.Root, path) }
 
-// sameBut tells whether two documents are the same but for the value at a path of keys: the proof that an edit changed
+// sameBut reports whether two documents are the same but for the value at a path of keys: the proof that an edit changed
 // nothing else.
 func sameBut(a, b map[string]any, keys ...string) bool {
 	return reflect.DeepEqual(without(a, keys), without(b, keys))

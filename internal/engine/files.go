@@ -141,13 +141,13 @@ func (h *Host) nri(plan *Plan, install bool) error {
 		return err
 	}
 	if c.Old != nil && !ours(c.Old) {
-		return fmt.Errorf("%s is there and is no link to our plugin: take it away first", c.Path)
+		return fmt.Errorf("%s is there and is not a link to our plugin: remove it first", c.Path)
 	}
 	if install {
 		c.Link = filepath.Join(h.Dir, "nri-plugin")
 		info, err := os.Stat(c.Link)
 		if err == nil {
-			err = unsafe(c.Link, info)
+			err = writable(c.Link, info)
 		}
 		if err != nil {
 			return fmt.Errorf("the plugin that containerd is to run: %w (make install puts it below /usr/local)", err)

@@ -164,7 +164,7 @@ func (p *Probe) engine(ctx context.Context, stdin []byte, name string, args ...s
 	return nil
 }
 
-// remove takes away what may be left, when the context has ended too.
+// remove removes what may be left, when the context has ended too.
 func (p *Probe) remove(name string, args ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()

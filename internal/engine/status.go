@@ -52,7 +52,7 @@ func (s *Status) load(path string) []byte {
 		s.problem(err)
 	}
 	if info, err := os.Lstat(path); err == nil && data != nil {
-		if err := unsafe(path, info); err != nil && info.Mode().Type() != os.ModeSymlink {
+		if err := writable(path, info); err != nil && info.Mode().Type() != os.ModeSymlink {
 			s.problem(err)
 		}
 	}
@@ -70,7 +70,7 @@ func (s *Status) runs(file, program string) {
 	s.Programs = append(s.Programs, program)
 	info, err := os.Stat(program)
 	if err == nil {
-		err = unsafe(program, info)
+		err = writable(program, info)
 	}
 	if err == nil && info.Mode()&0o111 == 0 {
 		err = fmt.Errorf("%s cannot be executed", program)
@@ -81,7 +81,7 @@ func (s *Status) runs(file, program string) {
 	}
 	hook := filepath.Join(filepath.Dir(program), "oci-hook")
 	if info, err = os.Stat(hook); err == nil {
-		err = unsafe(hook, info)
+		err = writable(hook, info)
 	}
 	var out []byte
 	if err == nil {

@@ -42,7 +42,7 @@ type Call struct {
 	More  int // how many functions Funcs leaves out
 	// RuntimeFuncs are those of package runtime and its internal packages, all of them.
 	RuntimeFuncs []string
-	// Runtime tells that there are no others.
+	// Runtime says that there are no others.
 	Runtime bool
 }
 
@@ -66,7 +66,7 @@ func compareSinks(a, b sink) int {
 
 func (f *fn) display() string { return cmp.Or(f.name, "code without a name") }
 
-// isRuntime tells whether a function is the Go runtime's. Package runtime holds the assembly of time.now and, on 386, a
+// isRuntime reports whether a function is the Go runtime's. Package runtime holds the assembly of time.now and, on 386, a
 // function without a package.
 func isRuntime(name string) bool {
 	for _, p := range [...]string{"runtime.", "internal/runtime/", "runtime/internal/"} {
@@ -77,7 +77,7 @@ func isRuntime(name string) bool {
 	return name == "time.now" || name == "exit1"
 }
 
-// neverReturns tells whether the compiler takes calls of a runtime function for the end of a path, so that what
+// neverReturns reports whether the compiler takes calls of a runtime function for the end of a path, so that what
 // stands after the call is no continuation of it.
 func neverReturns(name string) bool {
 	name, ok := strings.CutPrefix(name, "runtime.")

@@ -12,7 +12,7 @@ func ReadSymbols(path string) (*Symbols, error) {
 	return &Symbols{p}, nil
 }
 
-// Fixed tells whether the binary runs at the addresses that its file names: a position-independent one does not.
+// Fixed reports whether the binary runs at the addresses that its file names: a position-independent one does not.
 func (s *Symbols) Fixed() bool { return !s.p.pie }
 
 // Func returns the name of the function at an address, or "" if there is none.

@@ -205,7 +205,7 @@ func (s *state) forgetLeaked() {
 	}
 }
 
-// merge makes s know only what holds in o as well; it tells whether s has changed.
+// merge makes s know only what holds in o as well; it reports whether s has changed.
 func (s *state) merge(o *state) bool {
 	changed := false
 	for i := range s.regs {

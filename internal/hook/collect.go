@@ -38,7 +38,7 @@ func Collect(s tracer.Status) (string, error) {
 	o.recorder = host{}
 	t, err := o.target(&specs.State{ID: s.ID}, n.Annotations)
 	if err == nil && t == nil {
-		err = errors.New("nothing tells where it belongs")
+		err = errors.New("nothing says where it belongs")
 	}
 	if err == nil {
 		err = o.collect(s.ID, n.Bundle, t)

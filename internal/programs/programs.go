@@ -185,7 +185,7 @@ func same(fd int, p profile.Program) error {
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return errors.New("something that is no regular file has its place now")
+		return errors.New("something that is not a regular file has its place now")
 	case st.Size != p.Size, st.Dev == p.File.Device && st.Ino != p.File.Inode && fs.Type != unix.OVERLAYFS_SUPER_MAGIC:
 		return errors.New("another file has its place now")
 	case st.Ctim.Nano() > p.File.Began:

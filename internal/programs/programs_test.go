@@ -114,9 +114,9 @@ func TestLookHostile(t *testing.T) {
 		"relative link":  {func(root string) error { return os.Symlink("other", root+"/p") }, nil, "too many levels"},
 		"directory link": {func(root string) error { return os.Symlink(outside, root+"/d") }, func(p *profile.Program) { p.Path = "/d/secret" }, "too many levels"},
 		"dots":           {func(string) error { return nil }, func(p *profile.Program) { p.Path = "/../secret" }, "not there any more"},
-		"FIFO":           {func(root string) error { return unix.Mkfifo(root+"/p", 0o755) }, nil, "no regular file"},
-		"directory":      {func(root string) error { return os.Mkdir(root+"/p", 0o755) }, nil, "no regular file"},
-		"device":         {func(root string) error { return unix.Mknod(root+"/p", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))) }, nil, "no regular file"},
+		"FIFO":           {func(root string) error { return unix.Mkfifo(root+"/p", 0o755) }, nil, "not a regular file"},
+		"directory":      {func(root string) error { return os.Mkdir(root+"/p", 0o755) }, nil, "not a regular file"},
+		"device":         {func(root string) error { return unix.Mknod(root+"/p", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))) }, nil, "not a regular file"},
 		"nothing":        {func(string) error { return nil }, func(p *profile.Program) { p.Path = "/gone" }, "not there any more: no such file"},
 		"huge": {func(root string) error {
 			return errors.Join(os.WriteFile(root+"/p", nil, 0o755), os.Truncate(root+"/p", 1<<40))

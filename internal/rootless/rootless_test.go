@@ -454,7 +454,7 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Listen(socket+".file", 0); err == nil {
-		t.Error("a file of somebody's was taken away")
+		t.Error("a file of somebody's was removed")
 	}
 	if err := os.Chmod(filepath.Dir(socket), 0o777); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-// Package version tells which build of seccompgen this is.
+// Package version says which build of seccompgen this is.
 package version
 
 import (

@@ -70,7 +70,7 @@ func Created(args []string) (bundle string, ok bool) {
 func Run(argv []string) error {
 	name, ok := RuntimeOf(argv[0])
 	if !ok || name == "" {
-		return fmt.Errorf("%s is no name of a runtime: it is called as seccompgen-runc, which is runc with the hook", argv[0])
+		return fmt.Errorf("%s is not the name of a runtime: it is called as seccompgen-runc, which is runc with the hook", argv[0])
 	}
 	if bundle, ok := Created(argv[1:]); ok {
 		// What cannot be read is the runtime's to complain about.

@@ -77,7 +77,7 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	for name, want := range map[string]string{"oci-runtime": "no name of a runtime", "seccompgen-lab": "find the runtime: executable file not found"} {
+	for name, want := range map[string]string{"oci-runtime": "not the name of a runtime", "seccompgen-lab": "find the runtime: executable file not found"} {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(dir, name), "state")
 		cmd.Env = []string{"PATH=/nowhere"}
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {

@@ -284,7 +284,7 @@ func processes(wanted func(stat []string, cmdline string) bool) []int {
 	return pids
 }
 
-// livesIn tells whether a process group has a process that lives: nobody may be there to reap those that do not.
+// livesIn reports whether a process group has a process that lives: nobody may be there to reap those that do not.
 func livesIn(group int) bool {
 	return len(processes(func(stat []string, _ string) bool { return stat[2] == strconv.Itoa(group) })) > 0
 }
@@ -480,7 +480,7 @@ func eachRuntime(t *testing.T, test func(t *testing.T, runtime string)) {
 	}
 }
 
-// contains tells whether one of several texts has a part.
+// contains reports whether one of several texts has a part.
 func contains(part string, texts ...string) bool {
 	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, part) })
 }

@@ -229,7 +229,7 @@ func TestRefusals(t *testing.T) {
 			{trace + "=if:/etc/passwd;of:" + dir + "/o", "error parsing input file"},
 			{trace + "=if:" + dir + "/no;of:" + dir + "/o", "error reading input file"},
 			{trace + "=of:/etc/passwd", "not ours to replace"},
-			{trace + "=of:/dev/null", "no regular file"},
+			{trace + "=of:/dev/null", "not a regular file"},
 			{trace + "=of:/proc/sys/kernel/core_pattern", "kernel's"},
 			{record + "=../../../etc/cron.d/x", "a name has"},
 			{record + "=/etc/passwd", "a name has"},

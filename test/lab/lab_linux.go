@@ -23,7 +23,7 @@ const (
 	BPFFSDir = "/sys/fs/bpf"
 )
 
-// Root tells whether containers and eBPF can be had.
+// Root reports whether containers and eBPF can be had.
 var Root = os.Geteuid() == 0
 
 // Repo is the directory of the module.
@@ -132,7 +132,7 @@ func Busybox(t testing.TB, programs ...string) string {
 	return dir
 }
 
-// IsStatic tells whether a program needs no dynamic linker.
+// IsStatic reports whether a program needs no dynamic linker.
 func IsStatic(path string) bool {
 	f, err := elf.Open(path)
 	if err != nil {

@@ -151,7 +151,7 @@ func run(ctx context.Context) error {
 const (
 	workloadsIntro = "# Real tests under their profiles\n\nEach row: the tests were recorded once, a profile was built with the default policy, " +
 		"and they were verified under it. `make workloads` measures it again.\n\n"
-	mutationsIntro = "# Every call that is taken away is named\n\nEach row: one call after the other is taken out of the exact profile of as many recorded runs as are verified, and " +
+	mutationsIntro = "# Every call that is removed is named\n\nEach row: one call after the other is taken out of the exact profile of as many recorded runs as are verified, and " +
 		"`verify --keep-going` runs the tests under what is left. A call that every recorded run made must be denied and named in every run. `make mutations` measures it again.\n\n"
 	alarmsIntro = "# No false alarms\n\nEach row: the tests were recorded, a profile was built with the default policy, and verified under it in as many runs as stand there. " +
 		"`make alarms` measures it again.\n\n"

@@ -337,7 +337,7 @@ func (p *proof) repairs(ctx context.Context, all []workload) error {
 
 // shrinks shrinks robust profiles, and makes the runs that the certificates rest on again.
 func (p *proof) shrinks(ctx context.Context, all []workload) error {
-	fmt.Fprintln(p.out, "| workload | runtime | calls allowed | needed | taken away | tolerated denials | min | needed calls confirmed | not confirmed |")
+	fmt.Fprintln(p.out, "| workload | runtime | calls allowed | needed | removed | tolerated denials | min | needed calls confirmed | not confirmed |")
 	fmt.Fprintln(p.out, "|---|---|---|---|---|---|---|---|---|")
 	return p.each(ctx, all, func(w workload, dir, rt string) error {
 		rec, prof, small := filepath.Join(p.work, "recording.json"), filepath.Join(p.work, "profile.json"), filepath.Join(p.work, w.Name+"-small.json")

@@ -75,7 +75,7 @@ func (p *proof) static(ctx context.Context, all []workload) error {
 
 type comparison struct {
 	recorded, goRuntime, reachable, untested int
-	residue                                []string // recorded, and neither reachable nor the Go runtime's
+	residue                                  []string // recorded, and neither reachable nor the Go runtime's
 }
 
 func compare(r *profile.Recording, static *profile.Static) comparison {

@@ -173,7 +173,7 @@ func (p *process) id() string { return fmt.Sprintf("bench-%d", p.cmd.Process.Pid
 // variant is something that can be attached while the loop runs.
 type variant struct {
 	name, task string
-	floor      int // the empty programs that it is compared with
+	baseline   int // the empty programs that it is compared with
 	links      int // tracing links that it makes
 	attach     func(loop *process) (detach func() error, err error)
 	base       int  // what the added cost is added to
@@ -260,20 +260,20 @@ func attached(o *benchObjects) []variant {
 	denials := tracer.Options{Denials: true}
 	all := []variant{
 		{name: "nothing", task: "any", attach: programs()},
-		{name: "empty raw_tp on sys_enter", task: "any", floor: 1, links: 1, attach: programs(raw("sys_enter", o.EmptyRaw))},
-		{name: "empty tp_btf on sys_enter", task: "any", floor: 1, links: 1, attach: programs(btf(o.EmptyBtf))},
-		{name: "empty raw_tp on sys_enter and sys_exit", task: "any", floor: 3, links: 2, attach: programs(raw("sys_enter", o.EmptyRaw), raw("sys_exit", o.EmptyRaw))},
-		{name: "mount namespace read step by step, looked up in a hash", task: "recorded", floor: 1, links: 1, attach: mounts},
-		{name: recorder, task: "recorded", floor: 1, links: 4, attach: recording(tracer.Options{}, true, true)},
-		{name: recorder, task: "others", floor: 1, links: 4, attach: recording(tracer.Options{}, false, true)},
-		{name: recorder + ", while a container is being made", task: "others", floor: 1, links: 4, attach: recording(tracer.Options{}, false, false)},
-		{name: recorder + " with denials", task: "recorded", floor: 3, links: 5, attach: recording(denials, true, true)},
-		{name: recorder + " with denials", task: "others", floor: 3, links: 5, attach: recording(denials, false, true)},
+		{name: "empty raw_tp on sys_enter", task: "any", baseline: 1, links: 1, attach: programs(raw("sys_enter", o.EmptyRaw))},
+		{name: "empty tp_btf on sys_enter", task: "any", baseline: 1, links: 1, attach: programs(btf(o.EmptyBtf))},
+		{name: "empty raw_tp on sys_enter and sys_exit", task: "any", baseline: 3, links: 2, attach: programs(raw("sys_enter", o.EmptyRaw), raw("sys_exit", o.EmptyRaw))},
+		{name: "mount namespace read step by step, looked up in a hash", task: "recorded", baseline: 1, links: 1, attach: mounts},
+		{name: recorder, task: "recorded", baseline: 1, links: 4, attach: recording(tracer.Options{}, true, true)},
+		{name: recorder, task: "others", baseline: 1, links: 4, attach: recording(tracer.Options{}, false, true)},
+		{name: recorder + ", while a container is being made", task: "others", baseline: 1, links: 4, attach: recording(tracer.Options{}, false, false)},
+		{name: recorder + " with denials", task: "recorded", baseline: 3, links: 5, attach: recording(denials, true, true)},
+		{name: recorder + " with denials", task: "others", baseline: 3, links: 5, attach: recording(denials, false, true)},
 		{name: "nothing; the call is `fcntl`", task: "any", attach: programs(), base: 10, fcntl: true},
-		{name: recorder + "; the call is `fcntl`, whose arguments are kept", task: "recorded", floor: 1, links: 4, attach: recording(tracer.Options{}, true, true), base: 10, fcntl: true},
+		{name: recorder + "; the call is `fcntl`, whose arguments are kept", task: "recorded", baseline: 1, links: 4, attach: recording(tracer.Options{}, true, true), base: 10, fcntl: true},
 	}
 	if _, err := exec.LookPath("bpftrace"); err == nil {
-		all = append(all, variant{name: "bpftrace, `tracepoint:raw_syscalls:sys_enter /pid == N/ { @[args->id] = count(); }`", task: "recorded", floor: 1, attach: bpftrace, rounds: 9})
+		all = append(all, variant{name: "bpftrace, `tracepoint:raw_syscalls:sys_enter /pid == N/ { @[args->id] = count(); }`", task: "recorded", baseline: 1, attach: bpftrace, rounds: 9})
 	}
 	return all
 }
@@ -531,7 +531,7 @@ func write(b *bytes.Buffer, commit string, variants []variant, ns [][]float64, s
 	say("")
 	say("| attached | the loop is | ns a call | added (quartiles) | times the empty program's |")
 	say("|---|---|---:|---:|---:|")
-	floor := func(i int) float64 {
+	baseline := func(i int) float64 {
 		_, f, _ := spread(ns[i], ns[0])
 		return f
 	}
@@ -541,12 +541,12 @@ func write(b *bytes.Buffer, commit string, variants []variant, ns [][]float64, s
 		case 0, v.base:
 			say("| %s | %s | %.0f | | |", v.name, v.task, median(ns[i]))
 		default:
-			say("| %s | %s | %.0f | +%.0f (%.0f to %.0f) | %.2f |", v.name, v.task, median(ns[i]), mid, low, high, mid/floor(v.floor))
+			say("| %s | %s | %.0f | +%.0f (%.0f to %.0f) | %.2f |", v.name, v.task, median(ns[i]), mid, low, high, mid/baseline(v.baseline))
 		}
 	}
 	if straced != nil {
 		n := median(straced)
-		say("| `strace -f -c` (CPU time of both processes, 5000 calls) | recorded | %.0f | +%.0f | %.0f |", n, n-median(ns[0]), (n-median(ns[0]))/floor(1))
+		say("| `strace -f -c` (CPU time of both processes, 5000 calls) | recorded | %.0f | +%.0f | %.0f |", n, n-median(ns[0]), (n-median(ns[0]))/baseline(1))
 	} else {
 		say("| `strace -f -c` | | not installed here | | |")
 	}

@@ -503,7 +503,7 @@ static __noinline bool joined(struct task_struct *t, struct member *m)
 	return true;
 }
 
-/* recorded tells whether this call counts, and moves the task to recorded when its filter has appeared. */
+/* recorded reports whether this call counts, and moves the task to recorded when its filter has appeared. */
 static __always_inline struct slot *recorded(struct task_struct *t, struct member *m)
 {
 	struct slot *s;

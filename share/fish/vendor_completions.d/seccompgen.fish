@@ -102,7 +102,7 @@ complete -c seccompgen -n '__fish_seen_subcommand_from status' -f -l collect -d 
 complete -c seccompgen -n '__fish_seen_subcommand_from status' -f -l abort -d 'end the recordings with these IDs and throw them away; without an ID, clear what crashes left'
 complete -c seccompgen -n '__fish_seen_subcommand_from status' -f -l all -d 'with --abort: end all recordings of this host'
 complete -c seccompgen -n '__fish_seen_subcommand_from status' -f -l grace -r -d 'leave the hooks of recordings that have ended DURATION before --collect or --abort takes them'
-complete -c seccompgen -n '__fish_seen_subcommand_from status' -f -l probe -r -d 'start a throw-away container of ENGINE (podman or docker), and tell whether it is recorded'
+complete -c seccompgen -n '__fish_seen_subcommand_from status' -f -l probe -r -d 'start a throw-away container of ENGINE (podman or docker), and say whether it is recorded'
 complete -c seccompgen -n '__fish_seen_subcommand_from status' -f -l json -d 'print JSON'
 complete -c seccompgen -n '__fish_seen_subcommand_from serve' -f -l help -s h -d 'show help'
 complete -r -c seccompgen -n '__fish_seccompgen_no_subcommand' -a 'serve' -d 'record for rootless engines, whose hooks may not use eBPF, until stopped'
