@@ -63,23 +63,15 @@ credentials that docker login keeps.`,
 	}
 }
 
-func build(c *cli.Context) error {
-	if err := noRest(c); err != nil {
-		return err
-	}
-	if !c.Args().Present() {
-		return seeHelp(c.Command, errors.New("no recording"))
-	}
-	if err := checkFormat(c); err != nil {
-		return err
-	}
+// buildOptions reads the flags.
+func buildOptions(c *cli.Context) (profile.BuildOptions, error) {
 	o := profile.BuildOptions{Policy: profile.Policy(c.String("policy")), Deny: c.String("deny"), AllowIncomplete: c.Bool("allow-incomplete"), NoNewPrivileges: c.Bool("no-new-privileges")}
 	switch c.String("args") {
 	case "auto":
 	case "off":
 		o.AnyArguments = true
 	default:
-		return fmt.Errorf("--args %q is not one of auto, off", c.String("args"))
+		return o, fmt.Errorf("--args %q is not one of auto, off", c.String("args"))
 	}
 	if c.IsSet("for") {
 		o.For = strings.Split(c.String("for"), ",")
@@ -91,7 +83,7 @@ func build(c *cli.Context) error {
 		for arch := range strings.SplitSeq(c.String("arch"), ",") {
 			a, err := profile.ParseArch(arch)
 			if err != nil {
-				return err
+				return o, err
 			}
 			o.Arch = append(o.Arch, a)
 		}
@@ -99,8 +91,25 @@ func build(c *cli.Context) error {
 	if c.IsSet("kernel") {
 		var err error
 		if o.Kernels, err = profile.ParseKernels(c.String("kernel")); err != nil {
-			return err
+			return o, err
 		}
+	}
+	return o, nil
+}
+
+func build(c *cli.Context) error {
+	if err := noRest(c); err != nil {
+		return err
+	}
+	if !c.Args().Present() {
+		return seeHelp(c.Command, errors.New("no recording"))
+	}
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	o, err := buildOptions(c)
+	if err != nil {
+		return err
 	}
 	if c.IsSet("libseccomp") { // before anything is written
 		if _, _, err := profile.UnknownTo(c.String("libseccomp"), &specs.LinuxSeccomp{}); err != nil {
@@ -325,18 +334,4 @@ func reportUnknown(c *cli.Context, p *specs.LinuxSeccomp) error {
 		}
 	}
 	return nil
-}
-
-// readFile reads a file with one of profile's readers, and names it in the error.
-func readFile[T any](path string, read func(io.Reader) (*T, error)) (*T, error) {
-	f, err := openInput(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	v, err := read(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return v, nil
 }

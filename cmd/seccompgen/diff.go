@@ -2,18 +2,14 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/moby/profiles/seccomp"
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
-	"github.com/seccompgen/seccompgen/internal/docker"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/profile"
 )
@@ -127,61 +123,4 @@ func subject(c profile.Change) string {
 		return "(" + c.What + ")"
 	}
 	return "(" + c.What + ") " + c.Name
-}
-
-func abiList(abis []specs.Arch) string {
-	var all []string
-	for _, abi := range abis {
-		all = append(all, strings.TrimPrefix(string(abi), "SCMP_ARCH_"))
-	}
-	return strings.Join(all, " ")
-}
-
-// readProfile reads a profile in runtime-spec's format or in Docker's, which it resolves for this host and for Docker's
-// default capabilities. It returns the bytes too.
-func readProfile(path string) (*specs.LinuxSeccomp, []byte, error) {
-	f, err := openInput(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	p, err := profile.ReadProfile(bytes.NewReader(data))
-	if err != nil && isDockers(data) {
-		p, err = seccomp.LoadProfile(string(data), docker.Spec())
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(p.Architectures) == 0 { // runtimes take this host's
-		native, err := scmp.Native()
-		if err != nil {
-			return nil, nil, err
-		}
-		p.Architectures = []specs.Arch{native}
-	}
-	return p, data, nil
-}
-
-// isDockers reports whether a profile has keys of Docker's format.
-func isDockers(data []byte) bool {
-	var keys struct {
-		DefaultAction specs.LinuxSeccompAction `json:"defaultAction"`
-		ArchMap       json.RawMessage          `json:"archMap"`
-		Syscalls      []map[string]json.RawMessage
-	}
-	if json.Unmarshal(data, &keys) != nil || keys.DefaultAction == "" {
-		return false
-	}
-	for _, s := range keys.Syscalls {
-		for _, key := range []string{"comment", "includes", "excludes", "name"} {
-			if _, has := s[key]; has {
-				return true
-			}
-		}
-	}
-	return keys.ArchMap != nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/seccompgen/seccompgen/internal/record"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -29,11 +30,11 @@ the workload until that is little.`,
 			&cli.StringFlag{Name: "o", Value: "recording.json", Usage: "write the recording to `FILE`; - is standard output"},
 			&cli.BoolFlag{Name: "until-saturated", Usage: "repeat until the estimated chance that the next run shows a new call is below --chance; --runs is then the most, 100 without it"},
 			&cli.Float64Flag{Name: "chance", Value: 0.05, Usage: "with --until-saturated: stop below `CHANCE`, reckoned as (runs that alone hold a call + 1) / (runs + 2); 0.05 takes 19 runs or more"}),
-		Action: record,
+		Action: recordAction,
 	}
 }
 
-func record(c *cli.Context) (err error) {
+func recordAction(c *cli.Context) (err error) {
 	if err := checkOutput(c.String("o")); err != nil {
 		return err
 	}
@@ -52,36 +53,18 @@ func record(c *cli.Context) (err error) {
 	if until && !c.IsSet("runs") {
 		w.runs = mostRuns
 	}
-	w.run.Seccomp, w.run.Programs = profile.AllowAll(), true
-	var all *profile.Recording
-	saturated := false
-	for i := range w.runs {
-		b := w.at(i + 1)
-		r, err := w.session.Run(c.Context, b, w.run)
-		if err != nil {
-			return err
+	o := record.Options{Run: w.run, Runs: w.runs, Bundle: w.at}
+	if until {
+		o.Chance = c.Float64("chance")
+	}
+	if w.runs > 1 {
+		o.Progress = func(i int, r *profile.Recording, added int) {
+			say(c.App.ErrWriter, "run %d of %d%s: %s, %d new, %.1f s", i, w.runs, varied(r.Runs[0].Varied), plural(len(r.Syscalls), "call"), added, r.Runs[0].Seconds)
 		}
-		if w.bundle.Binary != "" {
-			if err := resolve(r, b.Binary); err != nil {
-				return err
-			}
-		}
-		before := 0
-		if all == nil {
-			all = r
-		} else {
-			before = len(all.Syscalls)
-			if all, err = profile.Merge(all, r); err != nil {
-				return err
-			}
-		}
-		if w.runs > 1 {
-			say(c.App.ErrWriter, "run %d of %d%s: %s, %d new, %.1f s",
-				i+1, w.runs, varied(r.Runs[0].Varied), plural(len(r.Syscalls), "call"), len(all.Syscalls)-before, r.Runs[0].Seconds)
-		}
-		if saturated = until && i > 0 && profile.Saturate(all).All.Chance < c.Float64("chance"); saturated {
-			break
-		}
+	}
+	all, saturated, err := record.Record(c.Context, w.session, o)
+	if err != nil {
+		return err
 	}
 	if until && !saturated {
 		warn(c.App.ErrWriter, "not saturated after %s: give more --runs, or a higher --chance", plural(w.runs, "run"))

@@ -69,8 +69,6 @@ func list(flag string) []string {
 	return strings.Split(flag, ",")
 }
 
-func whyBeside(path string) string { return strings.TrimSuffix(path, ".json") + ".why.json" }
-
 func repair(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options, reports *reports) error {
 	old, err := oldWhy(c.String("profile"), p)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/seccompgen/seccompgen/internal/record"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
@@ -62,7 +63,7 @@ func verifyAction(c *cli.Context) (err error) {
 	if c.IsSet("jobs") && c.Int("jobs") < 1 {
 		return fmt.Errorf("--jobs %d: one run at a time is the least", c.Int("jobs"))
 	}
-	o := verify.Options{Runs: c.Int("runs"), KeepGoing: c.Bool("keep-going"), Resolve: resolve}
+	o := verify.Options{Runs: c.Int("runs"), KeepGoing: c.Bool("keep-going"), Resolve: record.Resolve}
 	if c.IsSet("recording") {
 		if o.Recorded, err = readFile(c.String("recording"), profile.ReadRecording); err != nil {
 			return err
@@ -213,11 +214,4 @@ func answer(d verify.Denial) string {
 		return "SIGSYS"
 	}
 	return "killed"
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

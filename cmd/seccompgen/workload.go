@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
@@ -223,95 +219,4 @@ func findHook(given string) (string, error) {
 func isExecutable(path string) bool {
 	found, err := exec.LookPath(path)
 	return err == nil && found == path
-}
-
-// checkOutput says now what would fail after a long run.
-func checkOutput(path string) error {
-	if path == "-" || path == "" {
-		return nil
-	}
-	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return fmt.Errorf("output %s is not a regular file", path)
-	}
-	if _, err := os.Stat(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("output %s: %w", path, err)
-	}
-	return nil
-}
-
-// writeOutput writes a product to a file, whole or not at all, or to standard output.
-func writeOutput(stdout io.Writer, path string, encode func(io.Writer) error) error {
-	var b bytes.Buffer
-	if err := encode(&b); err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
-	}
-	if path == "-" {
-		_, err := stdout.Write(b.Bytes())
-		return err
-	}
-	return writeBytes(path, b.Bytes())
-}
-
-func writeBytes(path string, data []byte) error {
-	if err := renameio.WriteFile(path, data, 0o644); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-// openInput opens a file or, for "-", standard input.
-func openInput(path string) (io.ReadCloser, error) {
-	if path == "-" {
-		return io.NopCloser(os.Stdin), nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
-// interrupted gives a stopped command its reason instead of the errors that the stop caused, and keeps the others: what
-// could not be cleaned up.
-func interrupted(ctx context.Context, err error) error {
-	if ctx.Err() == nil || !stopped(err) {
-		return err
-	}
-	if rest := unstopped(err); rest != nil {
-		return hinted{fmt.Errorf("interrupted, and not all was cleaned up: %w", rest), "see seccompgen status"}
-	}
-	return errors.New("interrupted, and cleaned up")
-}
-
-// stopped tells an error that a stop caused: the run's, or that of the toolchain, which was stopped too.
-func stopped(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.As(err, new(*exec.ExitError))
-}
-
-// unstopped returns what is left of an error without what a stop caused.
-func unstopped(err error) error {
-	if !stopped(err) {
-		return err
-	}
-	switch e := err.(type) { //nolint:errorlint // it walks the tree itself
-	case interface{ Unwrap() error }:
-		return unstopped(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		var rest []error
-		for _, one := range e.Unwrap() {
-			rest = append(rest, unstopped(one))
-		}
-		return errors.Join(rest...)
-	}
-	return nil
-}
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	if strings.HasSuffix(word, "s") {
-		return fmt.Sprintf("%d %ses", n, word)
-	}
-	return fmt.Sprintf("%d %ss", n, word)
 }

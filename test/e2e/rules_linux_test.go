@@ -106,6 +106,7 @@ var edges = map[string][]string{
 	"internal/hook":       {"internal/annotation", "internal/dropin", "internal/journal", "internal/ociruntime", "internal/programs", "internal/recordings", "internal/rootless", "internal/wrapper"},
 	"internal/nri":        {"internal/annotation", "internal/journal", "internal/recordings"},
 	"internal/programs":   {"internal/gobin"},
+	"internal/record":     {"internal/bundle", "internal/container", "internal/gobin"},
 	"internal/recordings": {"internal/annotation", "internal/dropin"},
 	"internal/report":     {"internal/verify"},
 	"internal/rootless":   {"internal/annotation"},

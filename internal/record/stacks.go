@@ -1,4 +1,4 @@
-package main
+package record
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 // testFunction matches a test on a stack: the function itself or one within it.
 var testFunction = regexp.MustCompile(`\.((?:Test|Benchmark|Fuzz|Example)[^a-z.(][^.(]*)(?:\.|$)`)
 
-// resolve names the functions on the stacks of the recording's callers, as far as they were in the given Go binary.
-func resolve(r *profile.Recording, binary string) error {
+// Resolve names the functions on the stacks of the recording's callers, as far as they were in the given Go binary.
+func Resolve(r *profile.Recording, binary string) error {
 	symbols, err := gobin.ReadSymbols(binary)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, gobin.ErrNotGo) || err == nil && !symbols.Fixed() {
 		return nil
