@@ -47,7 +47,7 @@ func run(ctx context.Context) (int, error) {
 	var o options
 	flag.StringVar(&o.bin, "bin", "", "take seccompgen and oci-hook for amd64 from `DIR`, and for arm64 from DIR/arm64 (default: build them from this tree)")
 	flag.Var(&o.files, "file", "put the file FROM into the guest as TO, as in `FROM:TO`; can be repeated")
-	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "stop a guest after `D`")
+	flag.DurationVar(&o.timeout, "timeout", time.Hour, "stop a guest after `D`")
 	flag.BoolVar(&o.debug, "debug", false, "show what the guest's kernel says")
 	flag.IntVar(&o.n, "n", 50, "with accept: make `N` recordings and verifications")
 	flag.StringVar(&o.out, "o", "", "with accept: write the table to `FILE`")
