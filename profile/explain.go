@@ -148,6 +148,22 @@ func (r *Resolved) about(w *Why, abi specs.Arch, call string) ABIAnswer {
 	return a
 }
 
+// Voids returns the names of the calls with conditions that are void on an ABI, sorted: their arguments lie in memory there, and
+// the conditions look at registers that do not hold them.
+func (r *Resolved) Voids(abi specs.Arch) []string {
+	var all []string
+	for _, name := range r.Names() {
+		m := muxed(name)
+		behind := abi == specs.ArchX86 && m.by != "" // another call makes it too
+		if Has(abi, name) && slices.ContainsFunc(r.names[name], func(rule Rule) bool {
+			return slices.ContainsFunc(rule.Args, func(c specs.LinuxSeccompArg) bool { return behind || hides(abi, name, c.Index) })
+		}) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
 // void is what is to be said of a condition on what a call hides.
 const void = "this ABI passes its arguments in memory: a condition looks at registers that do not hold them, and is void"
 

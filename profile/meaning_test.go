@@ -40,6 +40,12 @@ func TestVoidConditions(t *testing.T) {
 			t.Errorf("%s: %+v", name, a)
 		}
 	}
+	socket := parse(t, `{"defaultAction":"SCMP_ACT_ERRNO",`+arches+`,"syscalls":[`+entry("socket", "ALLOW", noExec)+`]}`)
+	for p, want := range map[*specs.LinuxSeccomp]string{limited: "mmap", socket: "socket", free: ""} {
+		if r := Resolve(p); strings.Join(r.Voids(i386), " ") != want || r.Voids(x64) != nil {
+			t.Errorf("void are %q and %q, want %q on i386", r.Voids(i386), r.Voids(x64), want)
+		}
+	}
 	d := Diff(limited, free, x64)
 	if len(d.Changes) != 1 || !slices.Equal(d.Changes[0].ABIs, []specs.Arch{x64}) {
 		t.Errorf("only x86-64 is wider: %+v", d)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
@@ -37,6 +39,13 @@ type filter struct {
 	Source     string          `json:"source"`
 	Lines      []scmp.Line     `json:"lines"`
 	Mismatches []scmp.Mismatch `json:"mismatches,omitempty"`
+	Void       []void          `json:"void,omitempty"`
+}
+
+// void are the calls whose conditions do not hold on an ABI.
+type void struct {
+	ABI   specs.Arch `json:"abi"`
+	Calls []string   `json:"calls"`
 }
 
 func inspect(c *cli.Context) error {
@@ -66,6 +75,9 @@ func inspect(c *cli.Context) error {
 		return fmt.Errorf("print the filter: %w", err)
 	}
 	for _, f := range filters {
+		for _, v := range f.Void {
+			warn(c.App.ErrWriter, "conditions on %s are void on %s, which passes the arguments in memory: any get through that get through for some", strings.Join(v.Calls, ", "), abiList([]specs.Arch{v.ABI}))
+		}
 		if len(f.Mismatches) > 0 {
 			for _, m := range f.Mismatches {
 				say(c.App.ErrWriter, "%s", m)
@@ -97,7 +109,14 @@ func compiled(c *cli.Context) ([]filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check the filter of %s: %w", c.Args().First(), err)
 	}
-	return []filter{{Source: c.Args().First(), Lines: scmp.Disassemble(program), Mismatches: wrong}}, nil
+	f := filter{Source: c.Args().First(), Lines: scmp.Disassemble(program), Mismatches: wrong}
+	r := profile.Resolve(p)
+	for _, abi := range r.ABIs {
+		if calls := r.Voids(abi); len(calls) > 0 {
+			f.Void = append(f.Void, void{abi, calls})
+		}
+	}
+	return []filter{f}, nil
 }
 
 func live(c *cli.Context) ([]filter, error) {
