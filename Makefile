@@ -38,7 +38,7 @@ test: ## install what tests need and run all of them (root; without root it says
 	@scripts/setup test
 	@$(MAKE) --no-print-directory bin/runc
 	@[ $$(id -u) = 0 ] || echo "test: not root: tests of eBPF and of containers are left out"
-	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m $(PACKAGES)
+	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -count 1 -timeout 30m $(PACKAGES)
 
 nri: build bin/containerd2/containerd ## test the NRI plugin with containerd 2, which is built from source first (root, four minutes)
 	CONTAINERD2=$(CURDIR)/bin/containerd2 go test -tags seccomp,nri -count 1 -run TestNRI ./test/engines
