@@ -101,7 +101,9 @@ func TestMoreEvidenceAllowsMore(t *testing.T) {
 // What is known of a call's arguments when two recordings know different things.
 func TestMergeOfArguments(t *testing.T) {
 	value := func(v uint32) []uint32 { return []uint32{v, 1, 0} }
-	socket := func(id string, seen ...[]uint32) Syscall { return with(call(t, PhaseWorkload, x64, "socket", id), seen...) }
+	socket := func(id string, seen ...[]uint32) Syscall {
+		return with(call(t, PhaseWorkload, x64, "socket", id), seen...)
+	}
 	full := socket("b")
 	full.Args = NewArguments(ArgumentMasks(x64, full.Nr), nil, true)
 	unknown := call(t, PhaseWorkload, x64, "socket", "b")

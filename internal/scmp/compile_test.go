@@ -207,3 +207,15 @@ func TestVectors(t *testing.T) {
 		t.Errorf("%d vectors for a call without conditions", n)
 	}
 }
+
+// An entry without conditions takes the place of those with, whichever stands first: so says profile, and so does libseccomp.
+func TestUnconditionalEntriesCompile(t *testing.T) {
+	all := specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow}
+	one := specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActLog, Args: []specs.LinuxSeccompArg{{Index: 0, Value: 1, Op: specs.OpEqualTo}}}
+	for _, entries := range [][]specs.LinuxSyscall{{all, one}, {one, all}} {
+		p := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86_64}, Syscalls: entries}
+		if wrong, err := Check(p, false); err != nil || len(wrong) > 0 {
+			t.Errorf("%v: %v, %v", entries, wrong, err)
+		}
+	}
+}
