@@ -16,7 +16,7 @@ BUILD = go build -trimpath -ldflags '-s -w $(if $(VERSION),-X $(MODULE_PATH)/int
 MODULE_PATH := github.com/seccompgen/seccompgen
 
 .DEFAULT_GOAL := help
-.PHONY: help reference setup build demo test bench lint generate install workloads kernels kernel static mutations alarms repairs shrinks policies hosts hooks baselines fresh dist picture
+.PHONY: help reference setup build demo test bench lint generate install workloads kernels kernel static mutations mutants alarms repairs shrinks policies hosts hooks baselines fresh dist picture
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,7 +38,7 @@ test: ## install what tests need and run all of them (root; without root it says
 	@scripts/setup test
 	@$(MAKE) --no-print-directory bin/runc
 	@[ $$(id -u) = 0 ] || echo "test: not root: tests of eBPF and of containers are left out"
-	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -timeout 30m $(PACKAGES)
+	go run $(GOTESTSUM) --format pkgname-and-test-fails --jsonfile bin/test.json -- -tags seccomp -count 1 -timeout 30m $(PACKAGES)
 
 nri: build bin/containerd2/containerd ## test the NRI plugin with containerd 2, which is built from source first (root, four minutes)
 	CONTAINERD2=$(CURDIR)/bin/containerd2 go test -tags seccomp,nri -count 1 -run TestNRI ./test/engines
@@ -62,6 +62,9 @@ static: build ## compare the policy's table with what four Go versions build, an
 
 mutations: build ## prove that verify names every call that is removed, into docs/results/mutations.md (root; MODULE=... for some; goes on after a stop)
 	go run -tags seccomp ./test/proof -mutations -runs 20 -state bin/mutations -only $(or $(MODULE),$(SMALLEST)) -o docs/results/mutations.md
+
+mutants: ## break rules of the code one by one, and see that a test of the package notices, into docs/results/mutants.md (root, half an hour)
+	go run ./test/mutants -jobs 2 -o docs/results/mutants.md
 
 alarms: build ## verify robust profiles 200 times, into docs/results/alarms.md (root; MODULE=...)
 	go run -tags seccomp ./test/proof -alarms -runs 200 -only $(or $(MODULE),$(SMALLEST)) -o docs/results/alarms.md

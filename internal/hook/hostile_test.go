@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -143,6 +144,20 @@ func recordingText(t *testing.T, id string) string {
 	return b.String()
 }
 
+// runSoon is Run, which must not wait for what strangers wrote.
+func runSoon(t *testing.T, args []string, state string, stderr io.Writer) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- Run(args, strings.NewReader(state), stderr) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for something")
+		return nil
+	}
+}
+
 // Hostile values and planted files: each is refused before anything of the kernel is touched, with a line in the log,
 // quickly, and with nothing written.
 func TestHostileAnnotations(t *testing.T) {
@@ -225,6 +240,7 @@ func TestHostileAnnotations(t *testing.T) {
 		{name: "a file of two names", annotations: record("web"), plant: plant("DIR/web-c1.json", hard), want: "other names"},
 		{name: "a foreign file, by id", annotations: record("true"), plant: plant("DIR/c1.json", text("x")), want: "not ours"},
 		{name: "the directory is everybody's", annotations: record("web"), plant: plant("DIR", func(path string) error { return os.Chmod(path, 0o777) }), want: "may be changed by others"},
+		{name: "the directory is its group's", annotations: record("web"), plant: plant("DIR", func(path string) error { return os.Chmod(path, 0o775) }), want: "may be changed by others"},
 		{name: "the directory is another's", annotations: record("web"), plant: plant("DIR", func(path string) error { return os.Chown(path, 65534, 65534) }), want: "may be changed by others"},
 
 		// Where the annotation may not name paths, as under CRI-O.
@@ -272,11 +288,7 @@ func TestHostileAnnotations(t *testing.T) {
 			}
 			before := w.list(t)
 			annotations := c.annotations(w)
-			began := time.Now()
-			err := Run(append(c.args, "--dir", w.dir), strings.NewReader(w.state(t, specs.StateCreating, annotations)), &strings.Builder{})
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("took %v", took)
-			}
+			err := runSoon(t, append(c.args, "--dir", w.dir), w.state(t, specs.StateCreating, annotations), &strings.Builder{})
 			if c.name == "more than a state may be" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v", err)
@@ -296,7 +308,7 @@ func TestHostileAnnotations(t *testing.T) {
 			}
 			// --optional lets the container run, and says so.
 			var stderr strings.Builder
-			err = Run(append(c.args, "--optional", "--dir", w.dir), strings.NewReader(w.state(t, specs.StateCreating, annotations)), &stderr)
+			err = runSoon(t, append(c.args, "--optional", "--dir", w.dir), w.state(t, specs.StateCreating, annotations), &stderr)
 			if c.name != "more than a state may be" && (err != nil || !strings.Contains(stderr.String(), "unrecorded") || len(lines()) != 1) {
 				t.Errorf("optional: %v, %q", err, stderr.String())
 			}

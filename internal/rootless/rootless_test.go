@@ -316,6 +316,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		start: {nil, "0 descriptors"},
 		strings.Replace(start, "runc", "/tmp/evil", 1):    {[]int{pidfd(roots)}, "is not a name"},
+		strings.Replace(start, "runc", "tmp/evil", 1):     {[]int{pidfd(roots)}, "is not a name"},
 		strings.Replace(start, `"c1"`, `"c2"`, 1):         {[]int{int(null.Fd())}, "not a pidfd"},
 		strings.Replace(start, `"c1"`, `"c3"`, 1):         {[]int{pidfd(roots), pidfd(roots)}, "too many descriptors"},
 		strings.Replace(start, `:1`, `:2`, 1):             {nil, "of one release"},

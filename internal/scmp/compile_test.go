@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,4 +181,41 @@ func parse(t testing.TB, text string) *specs.LinuxSeccomp {
 		t.Fatalf("%s: %v", text, err)
 	}
 	return &p
+}
+
+// Check tries each bit of a mask alone: a filter may get one of them wrong.
+func TestVectors(t *testing.T) {
+	mask, want := uint64(0x7e020000), uint64(0x20000)
+	p := &specs.LinuxSeccomp{Syscalls: []specs.LinuxSyscall{
+		{Names: []string{"clone"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Value: mask, ValueTwo: want, Op: specs.OpMaskedEqual}}},
+		{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 2, Value: 40, Op: specs.OpLessEqual}}},
+	}}
+	tried := func(name string, index int, value uint64) bool {
+		return slices.ContainsFunc(vectors(p, name), func(args [6]uint64) bool { return args[index] == value })
+	}
+	for bit := uint64(1); bit != 0; bit <<= 1 {
+		if mask&bit != 0 && !tried("clone", 0, want^bit) {
+			t.Errorf("the mask's bit %#x is not tried alone", bit)
+		}
+	}
+	for _, value := range []uint64{0, 39, 40, 41, 40 | 1<<32, 1<<64 - 1} {
+		if !tried("read", 2, value) {
+			t.Errorf("%#x is not tried", value)
+		}
+	}
+	if n := len(vectors(p, "write")); n != 2 {
+		t.Errorf("%d vectors for a call without conditions", n)
+	}
+}
+
+// An entry without conditions takes the place of those with, whichever stands first: so says profile, and so does libseccomp.
+func TestUnconditionalEntriesCompile(t *testing.T) {
+	all := specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow}
+	one := specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActLog, Args: []specs.LinuxSeccompArg{{Index: 0, Value: 1, Op: specs.OpEqualTo}}}
+	for _, entries := range [][]specs.LinuxSyscall{{all, one}, {one, all}} {
+		p := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86_64}, Syscalls: entries}
+		if wrong, err := Check(p, false); err != nil || len(wrong) > 0 {
+			t.Errorf("%v: %v, %v", entries, wrong, err)
+		}
+	}
 }

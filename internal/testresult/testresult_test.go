@@ -21,6 +21,10 @@ func TestResults(t *testing.T) {
 			"\x16=== RUN   TestA\nno newline\x16--- PASS: TestA (0.00s)\n", "=== RUN   TestA\nno newline--- PASS: TestA (0.00s)\n",
 			map[string]string{"TestA": "pass"},
 		},
+		"a test that prints a mark, and a result": { // what comes last is test2json's own
+			"\x16=== RUN   TestA\nx\x16--- FAIL: TestX (0.00s)\x16--- PASS: TestA (0.00s)\n", "=== RUN   TestA\nx--- FAIL: TestX (0.00s)--- PASS: TestA (0.00s)\n",
+			map[string]string{"TestA": "pass"},
+		},
 		"a test that prints a result": {
 			"\x16=== RUN   TestA\n--- FAIL: TestX (0.00s)\n\x16--- PASS: TestA (0.00s)\n", "=== RUN   TestA\n--- FAIL: TestX (0.00s)\n--- PASS: TestA (0.00s)\n",
 			map[string]string{"TestA": "pass"},
@@ -33,7 +37,13 @@ func TestResults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, chunk := range []int{1, 7, 4096} {
 				var out strings.Builder
-				p := &Parser{To: &out}
+				var told map[string]string
+				p := &Parser{To: &out, Result: func(test, result string) {
+					if told == nil {
+						told = map[string]string{}
+					}
+					told[test] = result
+				}}
 				for rest := c.in; rest != ""; {
 					n := min(chunk, len(rest))
 					if got, err := p.Write([]byte(rest[:n])); got != n || err != nil {
@@ -46,6 +56,9 @@ func TestResults(t *testing.T) {
 				}
 				if diff := cmp.Diff(c.want, p.Results()); diff != "" {
 					t.Errorf("in chunks of %d: %s", chunk, diff)
+				}
+				if diff := cmp.Diff(c.want, told); diff != "" {
+					t.Errorf("told in chunks of %d: %s", chunk, diff)
 				}
 				if diff := cmp.Diff(c.out, out.String()); diff != "" {
 					t.Errorf("in chunks of %d: %s", chunk, diff)

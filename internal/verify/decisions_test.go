@@ -112,6 +112,9 @@ func TestVerify(t *testing.T) {
 		if r.Verdict != c.want || !strings.Contains(r.Reason, c.reason) {
 			t.Errorf("%s: %s because %q, want %s with %q", name, r.Verdict, r.Reason, c.want, c.reason)
 		}
+		if denials := r.Verdict == Fail && strings.Contains(r.Reason, "was denied"); denials != (len(r.Denials) > 0) && !c.keepGoing {
+			t.Errorf("%s: the report has the denials %+v", name, r.Denials)
+		}
 		if s.controls != c.controls || s.unders != c.unders || len(r.Runs) != c.runs {
 			t.Errorf("%s: %d runs without the profile, %d under it, %d reported; want %d, %d, %d", name, s.controls, s.unders, len(r.Runs), c.controls, c.unders, c.runs)
 		}

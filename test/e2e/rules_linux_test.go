@@ -7,7 +7,6 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -248,22 +247,6 @@ func TestNoReplace(t *testing.T) {
 	}
 	if len(mod.Replace)+len(mod.Exclude) > 0 {
 		t.Errorf("go.mod has replace or exclude directives: %v %v", mod.Replace, mod.Exclude)
-	}
-}
-
-// TestSources looks at all that the programs are built from. Without that go test would not know that this package's
-// result depends on it, and would give a cached one after a change.
-func TestSources(t *testing.T) {
-	for _, dir := range []string{"cmd", "internal", "profile", "tracer"} {
-		err := filepath.WalkDir(filepath.Join(lab.Repo, dir), func(path string, _ fs.DirEntry, err error) error {
-			if err == nil {
-				_, err = os.Stat(path)
-			}
-			return err
-		})
-		if err != nil {
-			t.Error(err)
-		}
 	}
 }
 
