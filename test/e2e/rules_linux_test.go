@@ -102,7 +102,7 @@ func TestImports(t *testing.T) {
 var edges = map[string][]string{
 	"internal/bundle":     {"internal/docker"},
 	"internal/container":  {"internal/bundle", "internal/ociruntime", "internal/testresult"},
-	"internal/hook":       {"internal/annotation", "internal/dropin", "internal/journal", "internal/ociruntime", "internal/programs", "internal/recordings", "internal/rootless", "internal/wrapper"},
+	"internal/hook":       {"internal/annotation", "internal/dropin", "internal/journal", "internal/ociruntime", "internal/programs", "internal/recordings", "internal/rootless", "internal/version", "internal/wrapper"},
 	"internal/nri":        {"internal/annotation", "internal/journal", "internal/recordings"},
 	"internal/programs":   {"internal/gobin"},
 	"internal/record":     {"internal/bundle", "internal/container", "internal/gobin"},
