@@ -40,7 +40,7 @@ func Line(p syslog.Priority, pairs ...string) {
 		if err != nil {
 			return
 		}
-		defer w.Close()
+		defer func() { _ = w.Close() }()
 		_, _ = w.Write([]byte(line.String()))
 	}()
 	select {
