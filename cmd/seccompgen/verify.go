@@ -10,9 +10,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/seccompgen/seccompgen/internal/record"
@@ -153,22 +153,22 @@ func printReport(to io.Writer, r *verify.Report) error {
 		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
 		fmt.Fprintln(t, "CALL\tABI\tARGUMENTS\tANSWER\tPHASE\tPROCESS\tCALLER\tCOUNT")
 		for _, d := range r.Denials {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", nameOf(d), strings.TrimPrefix(string(d.ABI), "SCMP_ARCH_"), arguments(d), answer(d), d.Phase, d.Process, callerOf(d), d.Count)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", d.CallName(), abiList([]specs.Arch{d.ABI}), orDash(d.Arguments()), d.Answer(), d.Phase, d.Process, callerOf(d), d.Count)
 		}
 		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
-	if len(r.Tests) > 0 {
+	if rows := r.TestRows(); len(rows) > 0 {
 		t := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
 		fmt.Fprintln(t, "TEST\tWITHOUT\tWITH THE PROFILE")
-		for _, test := range r.Tests[:min(len(r.Tests), maxTests)] {
+		for _, test := range rows[:min(len(rows), maxTests)] {
 			fmt.Fprintf(t, "%s\t%s\t%s\n", test.Name, orDash(test.Recorded), orDash(test.Verified))
 		}
 		if err := t.Flush(); err != nil {
 			return err
 		}
-		if more := len(r.Tests) - maxTests; more > 0 {
+		if more := len(rows) - maxTests; more > 0 {
 			fmt.Fprintf(to, "and %s more: --json lists all\n", plural(more, "test"))
 		}
 	}
@@ -181,37 +181,4 @@ func callerOf(d verify.Denial) string {
 		return d.Caller + " <- " + d.Test
 	}
 	return orDash(d.Caller)
-}
-
-func nameOf(d verify.Denial) string {
-	if d.Name == "" {
-		return fmt.Sprintf("number %d", d.Nr)
-	}
-	return d.Name
-}
-
-// arguments prints the registers; only those up to the last that is not zero say anything.
-func arguments(d verify.Denial) string {
-	n := len(d.Args)
-	for n > 0 && d.Args[n-1] == 0 {
-		n--
-	}
-	var parts []string
-	for _, a := range d.Args[:n] {
-		parts = append(parts, fmt.Sprintf("%#x", a))
-	}
-	return orDash(strings.Join(parts, " "))
-}
-
-func answer(d verify.Denial) string {
-	switch d.Action {
-	case profile.OutcomeErrno:
-		if name := unix.ErrnoName(unix.Errno(d.Errno)); name != "" {
-			return name
-		}
-		return fmt.Sprintf("errno %d", d.Errno)
-	case profile.OutcomeTrap:
-		return "SIGSYS"
-	}
-	return "killed"
 }

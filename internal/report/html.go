@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -19,7 +20,7 @@ import (
 var pageText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"abi": abi, "answer": answer, "arguments": arguments, "call": callName, "percent": percent, "confidence": confidence,
+	"abi": abi, "percent": percent, "confidence": confidence,
 	"plural": plural, "join": strings.Join, "inc": func(i int) int { return i + 1 },
 	"covered": func(s *Statement) string { return fmt.Sprintf("%d of %d statements covered", s.Covered, s.All) },
 	"entry":   entryAnswer,
@@ -39,7 +40,8 @@ func (d *Document) HTML(to io.Writer) error {
 			}
 		}
 	}
-	v.MostTests = min(len(d.Tests), mostOnPage)
+	v.Rows = d.TestRows()
+	v.MostTests = min(len(v.Rows), mostOnPage)
 	if err := page.Execute(&b, v); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
@@ -59,6 +61,7 @@ type view struct {
 	Closed, Open []group
 	Map          *heatMap
 	Curve        *curve
+	Rows         []verify.Test // the tests with another result
 	MostTests    int
 	Rare         []profile.Frequency // calls that not every run made
 }

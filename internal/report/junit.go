@@ -65,8 +65,8 @@ func (d *Document) JUnit(to io.Writer) error {
 		s := suite{Name: fmt.Sprintf("run %d under %s %s", i+1, run.Runtime.Name, run.Runtime.Version), Time: fmt.Sprintf("%.3f", run.Seconds)}
 		for _, x := range d.Denials {
 			if x.Run == i+1 {
-				name := fmt.Sprintf("%s (%s, %s)", callName(x), abi(x.ABI), answer(x))
-				s.add("denials", name, "denied", fmt.Sprintf("%s was denied %s", callName(x), plural(int(x.Count), "time")), denialText(x))
+				name := fmt.Sprintf("%s (%s, %s)", x.CallName(), abi(x.ABI), x.Answer())
+				s.add("denials", name, "denied", fmt.Sprintf("%s was denied %s", x.CallName(), plural(int(x.Count), "time")), denialText(x))
 			}
 		}
 		if len(s.Cases) == 0 {
@@ -102,7 +102,7 @@ func (d *Document) JUnit(to io.Writer) error {
 }
 
 func denialText(x verify.Denial) string {
-	lines := []string{"arguments: " + arguments(x), "phase: " + string(x.Phase), "process: " + x.Process}
+	lines := []string{"arguments: " + x.Arguments(), "phase: " + string(x.Phase), "process: " + x.Process}
 	if x.Test != "" {
 		lines = append(lines, "test: "+x.Test)
 	}

@@ -184,4 +184,3 @@ func plural(n int, word string) string {
 }
 
 // callName is the name of a denied call, or its number.
-func callName(d verify.Denial) string { return cmp.Or(d.Name, fmt.Sprintf("number %d", d.Nr)) }

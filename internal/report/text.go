@@ -6,38 +6,8 @@ import (
 	"io"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
 )
-
-// answer says how a call was refused.
-func answer(d verify.Denial) string {
-	switch d.Action {
-	case profile.OutcomeErrno:
-		if name := unix.ErrnoName(unix.Errno(d.Errno)); name != "" {
-			return name
-		}
-		return fmt.Sprintf("errno %d", d.Errno)
-	case profile.OutcomeTrap:
-		return "SIGSYS"
-	}
-	return "killed"
-}
-
-// arguments prints the registers up to the last that is not zero.
-func arguments(d verify.Denial) string {
-	n := len(d.Args)
-	for n > 0 && d.Args[n-1] == 0 {
-		n--
-	}
-	var parts []string
-	for _, a := range d.Args[:n] {
-		parts = append(parts, fmt.Sprintf("%#x", a))
-	}
-	return strings.Join(parts, " ")
-}
 
 func percent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
 
@@ -76,16 +46,16 @@ func (d *Document) Markdown(to io.Writer) error {
 	if len(d.Denials) > 0 {
 		b.WriteString("\n#### Denials\n\n| call | ABI | arguments | answer | process | caller | test | count |\n|---|---|---|---|---|---|---|---|\n")
 		for _, x := range d.Denials[:min(len(d.Denials), most)] {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d |\n", code(callName(x)), abi(x.ABI), code(arguments(x)), answer(x), code(x.Process), code(x.Caller), code(x.Test), x.Count)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d |\n", code(x.CallName()), abi(x.ABI), code(x.Arguments()), x.Answer(), code(x.Process), code(x.Caller), code(x.Test), x.Count)
 		}
 		more(&b, len(d.Denials))
 	}
-	if len(d.Tests) > 0 {
+	if rows := d.TestRows(); len(rows) > 0 {
 		b.WriteString("\n#### Tests with another result\n\n| test | without | with the profile |\n|---|---|---|\n")
-		for _, t := range d.Tests[:min(len(d.Tests), most)] {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", code(t.Name), code(t.Recorded), code(t.Verified))
+		for _, t := range rows[:min(len(rows), most)] {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", code(t.Name), code(t.Recorded), code(orNothing(t.Verified)))
 		}
-		more(&b, len(d.Tests))
+		more(&b, len(rows))
 	}
 	if d.Saturation != nil {
 		fmt.Fprintf(&b, "\n%s\n", confidence(d.Saturation))
