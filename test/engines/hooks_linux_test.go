@@ -49,7 +49,7 @@ type server struct {
 var servers = map[string]server{
 	"DNS":  {"github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.3", "-dnsserver ADDR -doh= -http01= -https01= -tlsalpn01= -management 127.0.0.1:0", resolve},
 	"HTTP": {"golang.org/x/tools/cmd/present@v0.52.0", "-play=false -http ADDR -content /bin", get},
-	"MQTT": {"github.com/mochi-mqtt/server/v2/cmd@v2.7.9", "-tcp ADDR -ws 127.0.0.1:0 -info 127.0.0.1:0", talk("\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01a", "\x20\x02", "\xc0\x00", "\xd0")},
+	"MQTT": {"github.com/mochi-mqtt/server/v2/cmd@v2.7.9", "-tcp ADDR -ws 127.0.0.1:0 -info 127.0.0.1:0", talk("\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00", "\x20\x02", "\xc0\x00", "\xd0")},
 	"NATS": {"github.com/nats-io/nats-server/v2@v2.15.3", "--addr 127.0.0.1 --port PORT", talk("", "INFO", "CONNECT {}\r\nSUB a 1\r\nPUB a 2\r\nhi\r\nPING\r\n", "MSG a 1 2")},
 	"SMTP": {"github.com/emersion/go-smtp/cmd/smtp-debug-server@v0.25.1", "-l ADDR", mail},
 	"gRPC": {"google.golang.org/grpc/interop/server@v1.85.0", "-port PORT", call},
@@ -267,6 +267,9 @@ func (c container) saw(t *testing.T, r *profile.Recording) {
 	}
 }
 
+// end returns the end of what a server said.
+func end(text string) string { return text[max(0, len(text)-500):] }
+
 // row is one of the table.
 type row struct {
 	container
@@ -349,7 +352,7 @@ and is ended by SIGKILL.
 					return ended
 				})
 				if wrong != nil {
-					t.Fatalf("%s while it is recorded: %v: %s", row, wrong, first)
+					t.Fatalf("%s while it is recorded: %v: %s", row, wrong, end(first.stderr))
 				}
 				recording := lab.ReadRecording(t, path)
 				row.saw(t, recording)
@@ -372,7 +375,7 @@ and is ended by SIGKILL.
 						id := fmt.Sprintf("%s-%d", row, i)
 						ended, wrong := row.live(t, r, id, time.Duration(*hooksSeconds)*time.Second, func(command []string) result { return r.run(id, row.profile, command) })
 						if wrong != nil || ended.exit != row.first.exit {
-							t.Errorf("%s: %v; exit %d, when it was recorded %d: %s", id, wrong, ended.exit, row.first.exit, ended.stderr[max(0, len(ended.stderr)-500):])
+							t.Errorf("%s: %v; exit %d, when it was recorded %d: %s", id, wrong, ended.exit, row.first.exit, end(ended.stderr))
 							row.killed.Add(1)
 						}
 						<-slots
