@@ -253,6 +253,9 @@ func files(t testing.TB) map[string]string {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
+			if path == "/etc/docker/key.json" { // dockerd makes it when it starts for the first time
+				return err
+			}
 			if err != nil || !d.Type().IsRegular() {
 				all[path] = "no file"
 				return err
