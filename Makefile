@@ -43,8 +43,9 @@ test: ## install what tests need and run all of them (root; without root it says
 nri: build bin/containerd2/containerd ## test the NRI plugin with containerd 2, which is built from source first (root, four minutes)
 	CONTAINERD2=$(CURDIR)/bin/containerd2 go test -tags seccomp,nri -count 1 -run TestNRI ./test/engines
 
-hooks: build ## record Go servers by the hook in each engine and keep them busy under their profiles, into docs/results/hooks.md (root, an hour; RUNS=20 SECONDS=30)
-	go test -tags seccomp,hooks -count 1 -timeout 3h -run TestHooks ./test/engines -hooks.runs $(or $(RUNS),20) -hooks.seconds $(or $(SECONDS),30) -hooks.o $(CURDIR)/docs/results/hooks.md
+hooks: build ## record Go servers by the hook in each engine and keep them busy under their profiles, into docs/results/hooks.md (root, half an hour; RUNS=20 SECONDS=30)
+	@scripts/setup test
+	go test -tags seccomp,hooks -count 1 -timeout 3h -run TestHooks ./test/engines -engines.overlay -hooks.runs $(or $(RUNS),20) -hooks.seconds $(or $(SECONDS),30) -hooks.o $(CURDIR)/docs/results/hooks.md
 
 bench: build ## measure the cost of recording, of build and of the static analysis, into docs/results/benchmarks.md (root)
 	@scripts/setup bench

@@ -47,7 +47,7 @@ func newDocker(t *testing.T) *docker {
 // start starts the daemon, and waits until it answers.
 func (d *docker) start() {
 	d.t.Helper()
-	d.daemon = exec.Command("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", "vfs",
+	d.daemon = exec.Command("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver", strings.Replace(driver(), "overlay", "overlay2", 1),
 		"--data-root", d.dir+"/root", "--exec-root", d.dir+"/exec", "--host", "unix://"+d.dir+"/sock", "--pidfile", d.dir+"/pid")
 	log, err := os.OpenFile(d.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

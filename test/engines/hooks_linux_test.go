@@ -5,6 +5,7 @@ package engines
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,14 +24,18 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	interop "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/seccompgen/seccompgen/profile"
 	"github.com/seccompgen/seccompgen/test/lab"
 )
 
 var (
-	hooksRuns    = flag.Int("hooks.runs", 20, "runs of each server under its profile")
+	hooksRuns    = flag.Int("hooks.runs", 20, "runs of each container under its profile")
 	hooksSeconds = flag.Int("hooks.seconds", 30, "seconds of load in each run")
-	hooksAtOnce  = flag.Int("hooks.atonce", 20, "runs at once: they mostly wait")
-	hooksOnly    = flag.String("hooks.only", "", "only the server with this `name`")
+	hooksAtOnce  = flag.Int("hooks.atonce", 30, "runs at once: they mostly wait")
 	hooksOutput  = flag.String("hooks.o", "", "write the table to this `file`")
 )
 
@@ -42,14 +47,26 @@ type server struct {
 
 // servers are programs of others.
 var servers = map[string]server{
+	"DNS":  {"github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.3", "-dnsserver ADDR -doh= -http01= -https01= -tlsalpn01= -management 127.0.0.1:0", resolve},
 	"HTTP": {"golang.org/x/tools/cmd/present@v0.52.0", "-play=false -http ADDR -content /bin", get},
+	"MQTT": {"github.com/mochi-mqtt/server/v2/cmd@v2.7.9", "-tcp ADDR -ws 127.0.0.1:0 -info 127.0.0.1:0", talk("\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00", "\x20\x02", "\xc0\x00", "\xd0")},
 	"NATS": {"github.com/nats-io/nats-server/v2@v2.15.3", "--addr 127.0.0.1 --port PORT", talk("", "INFO", "CONNECT {}\r\nSUB a 1\r\nPUB a 2\r\nhi\r\nPING\r\n", "MSG a 1 2")},
-	"MQTT": {"github.com/mochi-mqtt/server/v2/cmd@v2.7.9", "-tcp ADDR -ws 127.0.0.1:0 -info 127.0.0.1:0", talk("\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01a", "\x20\x02", "\xc0\x00", "\xd0")},
 	"SMTP": {"github.com/emersion/go-smtp/cmd/smtp-debug-server@v0.25.1", "-l ADDR", mail},
+	"gRPC": {"google.golang.org/grpc/interop/server@v1.85.0", "-port PORT", call},
+}
+
+func resolve(addr string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
+	_, err := r.LookupHost(ctx, "a.example.com.")
+	return err
 }
 
 func get(addr string) error {
-	r, err := http.Get("http://" + addr + "/")
+	r, err := (&http.Client{Timeout: patience}).Get("http://" + addr + "/")
 	if err != nil {
 		return err
 	}
@@ -59,23 +76,42 @@ func get(addr string) error {
 }
 
 func mail(addr string) error {
-	c, err := smtp.Dial(addr)
+	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	c, err := smtp.NewClient(conn, "localhost")
+	if err != nil {
+		return err
+	}
 	return errors.Join(c.Mail("a@example.com"), c.Rcpt("b@example.com"), c.Noop(), c.Quit())
+}
+
+func call(addr string) error {
+	conn, err := grpc.NewClient("passthrough:"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err = interop.NewTestServiceClient(conn).UnaryCall(ctx, &interop.SimpleRequest{ResponseSize: 1000})
+	return err
 }
 
 // talk sends and awaits by turns.
 func talk(words ...string) func(string) error {
 	return func(addr string) error {
-		c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+		c, err := net.DialTimeout("tcp", addr, patience)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
 		var said bytes.Buffer
@@ -98,42 +134,6 @@ func talk(words ...string) func(string) error {
 	}
 }
 
-// recordedSeconds is long enough for a second of load where twenty others start.
-const recordedSeconds = 3
-
-// serving puts a server behind a shell that lets it live for a time, and fails if it did not.
-func serving(name, addr string, seconds int) []string {
-	_, port, _ := net.SplitHostPort(addr)
-	args := strings.NewReplacer("ADDR", addr, "PORT", port).Replace(servers[name].args)
-	return []string{"/bin/sh", "-c", fmt.Sprintf("/bin/%s %s & p=$!; sleep %d; kill -KILL $p; wait $p; test $? = 137", name, args, seconds)}
-}
-
-// load makes requests until the server goes, which may refuse the first and the last of them.
-func load(t *testing.T, name, addr string, gone <-chan bool) {
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	made := 0
-	for range 4 {
-		group.Go(func() {
-			for pause := time.NewTicker(20 * time.Millisecond); ; {
-				if err := servers[name].request(addr); err == nil {
-					mu.Lock()
-					made++
-					mu.Unlock()
-				}
-				select {
-				case <-gone:
-					return
-				case <-pause.C:
-				}
-			}
-		})
-	}
-	if group.Wait(); made < 8 {
-		t.Errorf("%s at %s answered %d requests: that is no load", name, addr, made)
-	}
-}
-
 // lastPort is below those that the kernel gives to clients, so that nobody takes one before its server does.
 var lastPort atomic.Int32
 
@@ -150,29 +150,174 @@ func address(t *testing.T) string {
 	return ""
 }
 
-// TestHooks records servers by the hook for a moment, and keeps them busy under what build makes of that by default.
-func TestHooks(t *testing.T) {
-	rootfs := rootFS(t)
-	if *hooksOnly != "" {
-		maps.DeleteFunc(servers, func(name string, _ server) bool { return name != *hooksOnly })
+// entrypoint starts servers in one way.
+type entrypoint struct {
+	name     string
+	programs []string // that run beside the servers
+	servers  int
+	command  func(lines []string) []string // of the servers' command lines
+	signal   string                        // what ends all of it; a shell passes nothing on
+}
+
+var entrypointsOfServers = []entrypoint{
+	{"itself", nil, 1, func(lines []string) []string { return strings.Fields(lines[0]) }, "TERM"},
+	{"shell", []string{"/bin/busybox"}, 1, func(lines []string) []string { return []string{"/bin/sh", "-c", lines[0] + "; exit $?"} }, "KILL"},
+	{"tini", []string{"/bin/tini"}, 1, func(lines []string) []string {
+		return append([]string{"/bin/tini", "-s", "--"}, strings.Fields(lines[0])...)
+	}, "TERM"},
+	{"two", []string{"/bin/busybox"}, 2, func(lines []string) []string {
+		return []string{"/bin/sh", "-c", lines[0] + " & " + lines[1] + "; exit $?"}
+	}, "KILL"},
+}
+
+// patience is how long a request may take: many containers share the machine.
+const patience = 20 * time.Second
+
+// container is one with servers.
+type container struct {
+	entrypoint
+	servers []string
+}
+
+func (c container) String() string { return c.name + "-" + strings.Join(c.servers, "-") }
+
+// live runs the container under load, from before it starts, and ends it some seconds after all its servers have answered. It
+// returns what is wrong with its life.
+func (c container) live(t *testing.T, r runner, id string, d time.Duration, start func(command []string) result) (ended result, wrong error) {
+	var lines, addrs []string
+	for _, name := range c.servers {
+		addr := address(t)
+		_, port, _ := net.SplitHostPort(addr)
+		lines = append(lines, "/bin/"+name+" "+strings.NewReplacer("ADDR", addr, "PORT", port).Replace(servers[name].args))
+		addrs = append(addrs, addr)
 	}
-	for name, s := range servers {
+	gone, over := make(chan bool), make(chan bool)
+	var group, load sync.WaitGroup
+	group.Go(func() {
+		defer load.Wait()
+		defer close(over)
+		up := make(chan bool, len(addrs))
+		for i, addr := range addrs {
+			request := servers[c.servers[i]].request
+			said := sync.OnceFunc(func() { up <- true })
+			for range 2 {
+				load.Go(func() {
+					for pause := time.NewTicker(50 * time.Millisecond); ; {
+						if request(addr) == nil {
+							said()
+						}
+						select {
+						case <-over:
+							return
+						case <-pause.C:
+						}
+					}
+				})
+			}
+		}
+		for range addrs {
+			select {
+			case <-up:
+			case <-gone:
+				wrong = errors.New("it ended before it answered")
+				return
+			}
+		}
+		select {
+		case <-time.After(d):
+		case <-gone:
+			wrong = errors.New("it ended early")
+			return
+		}
+		for i, addr := range addrs {
+			if err := servers[c.servers[i]].request(addr); err != nil {
+				wrong = fmt.Errorf("%s does not answer at the end: %w", c.servers[i], err)
+			}
+		}
+		if killed := r.kill(id, c.signal); killed.exit != 0 {
+			wrong = errors.Join(wrong, errors.New(killed.String()))
+		}
+	})
+	ended = start(c.command(lines))
+	close(gone)
+	group.Wait()
+	return ended, wrong
+}
+
+// saw checks that a recording is whole and has read the programs that ran.
+func (c container) saw(t *testing.T, r *profile.Recording) {
+	t.Helper()
+	if !r.Complete {
+		t.Errorf("%s is not complete: %v", c, r.Dropped)
+	}
+	want := slices.Clone(c.programs)
+	for _, name := range c.servers {
+		want = append(want, "/bin/"+name)
+	}
+	slices.Sort(want)
+	var got []string
+	for _, p := range r.Programs {
+		got = append(got, p.Path)
+		if isGo := !slices.Contains(c.programs, p.Path); p.Unread != "" || (p.Go != "") != isGo {
+			t.Errorf("%s: program %s: %q, Go %q", c, p.Path, p.Unread, p.Go)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: programs %q ran, want %q", c, got, want)
+	}
+}
+
+// end returns the end of what a server said.
+func end(text string) string { return text[max(0, len(text)-500):] }
+
+// row is one of the table.
+type row struct {
+	container
+	profile string
+	first   result // how it ended when it was recorded
+	killed  atomic.Int32
+}
+
+// TestHooks records servers by the hook for a second, and keeps them busy under what build makes of that by default.
+func TestHooks(t *testing.T) {
+	commit, err := lab.Commit()
+	if *hooksOutput != "" && err != nil {
+		t.Fatal(err)
+	}
+	names, rootfs := slices.Sorted(maps.Keys(servers)), rootFS(t)
+	lab.CopyFile(t, lab.NeedTool(t, "tini-static"), filepath.Join(rootfs, "bin/tini"))
+	var table bytes.Buffer
+	fmt.Fprintf(&table, `# Go servers under profiles of a second
+
+Each row: a container was recorded by the hook, under load from before its start until it was ended, a second after its servers
+first answered, and a profile was built of that by default, with `+"`--deny kill`"+` (SCMP_ACT_KILL_PROCESS). Then %d runs under it, each with %d s of the
+same load, %d at a time. Killed: the runs that ended early, did not answer at the end, or ended otherwise than the recorded one. `+"`make hooks`"+`
+measures it again.
+
+| server | program, built by `+"`go install`"+` |
+|---|---|
+`, *hooksRuns, *hooksSeconds, *hooksAtOnce)
+	for _, name := range names {
 		dir := t.TempDir()
-		cmd := exec.Command("go", "install", s.program)
+		cmd := exec.Command("go", "install", servers[name].program)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOBIN="+dir)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go install %s: %v\n%s", s.program, err, out)
+			t.Fatalf("go install %s: %v\n%s", servers[name].program, err, out)
 		}
 		files, err := os.ReadDir(dir)
 		if err != nil || len(files) != 1 {
-			t.Fatalf("%s makes %v, %v", s.program, files, err)
+			t.Fatalf("%s makes %v, %v", servers[name].program, files, err)
 		}
 		lab.CopyFile(t, filepath.Join(dir, files[0].Name()), filepath.Join(rootfs, "bin", name))
+		fmt.Fprintf(&table, "| %s | %s |\n", name, servers[name].program)
 	}
-	var table bytes.Buffer
-	fmt.Fprintf(&table, "# Go servers under profiles of a moment\n\nEach row: a container with the server was recorded by the hook for three seconds, its start and some load, and a profile was built of that "+
-		"by default, with `--deny kill`. Then %d runs of %d s under load, %d at a time. `make hooks` measures it again.\n\n", *hooksRuns, *hooksSeconds, *hooksAtOnce)
-	fmt.Fprintf(&table, "| engine | runtime | server | program | calls allowed | runs | killed |\n|---|---|---|---|---:|---:|---:|\n")
+	fmt.Fprintf(&table, `
+Entrypoints: the server itself and an init (tini) are ended by SIGTERM. A shell that waits for a server, or for one of two, passes no signal on
+and is ended by SIGKILL.
+
+| engine | runtime | entrypoint | servers | calls allowed | runs | killed |
+|---|---|---|---|---:|---:|---:|
+`)
 	engines := []struct {
 		name, runtime string
 		make          func(t *testing.T) runner
@@ -181,53 +326,70 @@ func TestHooks(t *testing.T) {
 		{"Podman", "crun", func(t *testing.T) runner {
 			return podmanRunner(t, lab.FindCrun(t, filepath.Join(worldDir, "bin")), rootfs, "host")
 		}},
-		{"Docker", "runc", func(t *testing.T) runner { return dockerRunner(t, rootfs, "host") }},
-		{"containerd (ctr)", "runc", func(t *testing.T) runner { return ctrRunner(t, rootfs, "--net-host") }},
+		{"Docker", "runc", func(t *testing.T) runner { return dockerRunner(t, "runc", rootfs, "host") }},
+		{"Docker", "crun", func(t *testing.T) runner { return dockerRunner(t, "crun", rootfs, "host") }},
+		{"containerd", "runc", func(t *testing.T) runner { return ctrRunner(t, "runc", rootfs, "--net-host") }},
+		{"containerd", "crun", func(t *testing.T) runner { return ctrRunner(t, "crun", rootfs, "--net-host") }},
 	}
-	for _, e := range engines {
+	total := 0
+	for turn, e := range engines {
 		t.Run(e.name+"/"+e.runtime, func(t *testing.T) {
 			clearRecordings(t)
 			r := e.make(t)
-			for _, name := range slices.Sorted(maps.Keys(servers)) {
-				during := func(addr string, do func()) {
-					gone := make(chan bool)
-					var group sync.WaitGroup
-					group.Go(func() { load(t, name, addr, gone) })
-					do()
-					close(gone)
-					group.Wait()
-				}
+			var rows []*row
+			for _, name := range names {
+				rows = append(rows, &row{container: container{entrypointsOfServers[0], []string{name}}})
+			}
+			for i, entry := range entrypointsOfServers[1:] { // of other servers with each engine
+				at := 2*turn + i
+				rows = append(rows, &row{container: container{entry, slices.Concat(names, names, names)[at : at+entry.servers]}})
+			}
+			var version string
+			for _, row := range rows {
 				var path string
-				addr := address(t)
-				during(addr, func() { path = r.record(name, serving(name, addr, recordedSeconds)) })
-				prof := filepath.Join(t.TempDir(), "profile.json")
-				if built := run(t, toolPath, "build", "--deny", "kill", "-o", prof, path); built.exit != 0 || strings.Contains(built.stderr, "is not known") {
+				first, wrong := row.live(t, r, row.String(), time.Second, func(command []string) (ended result) {
+					path, ended = r.record(row.String(), command)
+					return ended
+				})
+				if wrong != nil {
+					t.Fatalf("%s while it is recorded: %v: %s", row, wrong, end(first.stderr))
+				}
+				recording := lab.ReadRecording(t, path)
+				row.saw(t, recording)
+				version = recording.Runtime.Name + " " + recording.Runtime.Version
+				if recording.Runtime.Name != e.runtime {
+					t.Errorf("%s ran under %s", row, version)
+				}
+				lab.CopyFile(t, path, filepath.Join(t.ArtifactDir(), row.String()+".json"))
+				row.first, row.profile = first, filepath.Join(t.TempDir(), "profile.json")
+				if built := run(t, toolPath, "build", "--deny", "kill", "-o", row.profile, path); built.exit != 0 || strings.Contains(built.stderr, "is not known") {
 					t.Fatal(built)
 				}
-				var mu sync.Mutex
-				killed := 0
-				var group sync.WaitGroup
-				slots := make(chan bool, *hooksAtOnce)
-				for i := range *hooksRuns {
+			}
+			var group sync.WaitGroup
+			slots := make(chan bool, *hooksAtOnce)
+			for i := range *hooksRuns {
+				for _, row := range rows {
 					slots <- true
 					group.Go(func() {
-						addr := address(t)
-						during(addr, func() {
-							if got := r.run(fmt.Sprintf("%s-%d", name, i), prof, serving(name, addr, *hooksSeconds)); got.exit != 0 {
-								t.Errorf("%s under the profile: exit %d: %s", name, got.exit, got.stderr[max(0, len(got.stderr)-500):])
-								mu.Lock()
-								killed++
-								mu.Unlock()
-							}
-						})
+						id := fmt.Sprintf("%s-%d", row, i)
+						ended, wrong := row.live(t, r, id, time.Duration(*hooksSeconds)*time.Second, func(command []string) result { return r.run(id, row.profile, command) })
+						if wrong != nil || ended.exit != row.first.exit {
+							t.Errorf("%s: %v; exit %d, when it was recorded %d: %s", id, wrong, ended.exit, row.first.exit, end(ended.stderr))
+							row.killed.Add(1)
+						}
 						<-slots
 					})
 				}
-				group.Wait()
-				fmt.Fprintf(&table, "| %s | %s | %s | %s | %d | %d | %d |\n", e.name, e.runtime, name, servers[name].program, len(allowed(t, prof)), *hooksRuns, killed)
+			}
+			group.Wait()
+			for _, row := range rows {
+				fmt.Fprintf(&table, "| %s | %s | %s | %s | %d | %d | %d |\n", e.name, version, row.name, strings.Join(row.servers, ", "), len(allowed(t, row.profile)), *hooksRuns, row.killed.Load())
+				total += *hooksRuns
 			}
 		})
 	}
+	fmt.Fprintf(&table, "\n%d runs. Written on %s, commit %s.\n", total, time.Now().UTC().Format(time.DateOnly), commit)
 	if *hooksOutput == "" {
 		t.Log(table.String())
 	} else if err := os.WriteFile(*hooksOutput, table.Bytes(), 0o644); err != nil {

@@ -2,7 +2,9 @@ package engines
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,10 +45,11 @@ var entrypoints = map[string]struct {
 	"two":         {[]string{"/bin/sh", "-c", "/bin/server SERVER && /bin/server-N SERVER; exit $?"}, []string{"/bin/busybox", "/bin/server", "/bin/server-N"}},
 }
 
-// runner runs containers of serverFS in one way: recorded under a name, and then under a profile.
+// runner runs containers of a root file system in one way: recorded, and then under a profile. Each has a name of its own.
 type runner struct {
-	record func(name string, command []string) (recording string)
+	record func(name string, command []string) (recording string, r result)
 	run    func(name, profile string, command []string) result
+	kill   func(name, signal string) result // nil where no test needs it
 }
 
 // holds records what a Go program calls in a moment, builds a profile with what build does by default, and keeps the program
@@ -66,7 +69,10 @@ func (r runner) holds(t *testing.T) {
 				}
 				return words
 			}
-			path := r.record(name, command("0.1"))
+			path, first := r.record(name, command("0.1"))
+			if first.exit != 0 {
+				t.Fatal(first)
+			}
 			ran(t, lab.ReadRecording(t, path), e.programs...)
 			prof := filepath.Join(t.TempDir(), "profile.json")
 			if built := run(t, toolPath, "build", "--deny", "kill", "-o", prof, path); built.exit != 0 || strings.Contains(built.stderr, "is not known") {
@@ -133,19 +139,16 @@ func TestProgramsInABundle(t *testing.T) {
 			return dir
 		}
 		runner{
-			func(name string, command []string) string {
+			record: func(name string, command []string) (string, result) {
 				output := filepath.Join(t.TempDir(), "recording.json")
 				hook := []map[string]any{{"path": hookPath, "args": []string{"oci-hook", "--output", output}}}
 				dir := bundle(command, func(spec map[string]any) {
 					spec["hooks"] = map[string]any{"createRuntime": hook, "poststop": hook}
 					spec["linux"].(map[string]any)["seccomp"] = map[string]any{"defaultAction": "SCMP_ACT_ALLOW"}
 				})
-				if r := run(t, runtime, "run", "--bundle", dir, "sgp-"+name); r.exit != 0 {
-					t.Fatal(r)
-				}
-				return output
+				return output, run(t, runtime, "run", "--bundle", dir, "sgp-"+name)
 			},
-			func(name, prof string, command []string) result {
+			run: func(name, prof string, command []string) result {
 				data, err := os.ReadFile(prof)
 				if err != nil {
 					t.Error(err)
@@ -166,59 +169,112 @@ func TestProgramsUnderPodman(t *testing.T) {
 func podmanRunner(t *testing.T, runtime, rootfs, network string) runner {
 	p := newPodman(t, runtime)
 	p.ok(p.do("load", "--input", image(t, rootfs, "localhost/server:1", "/bin/true")))
-	run := func(option string, command []string) result {
-		return p.do(slices.Concat([]string{"run", "--rm", "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", network}, strings.Fields(option), []string{"localhost/server:1"}, command)...)
+	run := func(name, option string, command []string) result {
+		return p.do(slices.Concat([]string{"run", "--rm", "--name", name, "--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096", "--network", network}, strings.Fields(option), []string{"localhost/server:1"}, command)...)
 	}
 	return runner{
-		func(name string, command []string) string {
-			p.ok(run("--annotation "+record+"=programs-"+name, command))
-			return recordings(t, "programs-"+name+"-", 1)[0]
+		func(name string, command []string) (string, result) {
+			r := run(name, "--annotation "+record+"=programs-"+name, command)
+			return recordings(t, "programs-"+name+"-", 1)[0], r
 		},
-		func(_, prof string, command []string) result { return run("--security-opt seccomp="+prof, command) },
+		func(name, prof string, command []string) result {
+			return run(name, "--security-opt seccomp="+prof, command)
+		},
+		func(name, signal string) result { return p.do("kill", "--signal", signal, name) },
 	}
 }
 
 func TestProgramsUnderDocker(t *testing.T) {
-	dockerRunner(t, serverFS(t), "none").holds(t)
+	rootfs := serverFS(t)
+	for _, runtime := range []string{"runc", "crun"} {
+		t.Run(runtime, func(t *testing.T) { dockerRunner(t, runtime, rootfs, "none").holds(t) })
+	}
 }
 
-func dockerRunner(t *testing.T, rootfs, network string) runner {
+func dockerRunner(t *testing.T, runtime, rootfs, network string) runner {
+	name := "seccompgen"
+	if runtime == "crun" {
+		name = "seccompgen-crun"
+		writeFile(t, "/etc/docker/daemon.json", fmt.Sprintf("{\"runtimes\": {%q: {\"path\": %q}}}\n", name, withHook(t, runtime)))
+	}
 	d := newDocker(t)
 	clearRecordings(t)
 	d.ok(d.do("load", "--input", image(t, rootfs, "server:1", "/bin/true")))
-	run := func(option string, command []string) result {
-		return d.do(slices.Concat([]string{"run", "--rm", "--network", network, "--runtime", "seccompgen"}, strings.Fields(option), []string{"server:1"}, command)...)
+	run := func(id, option string, command []string) result {
+		return d.do(slices.Concat([]string{"run", "--rm", "--name", id, "--network", network, "--runtime", name}, strings.Fields(option), []string{"server:1"}, command)...)
 	}
 	return runner{
-		func(name string, command []string) string {
-			d.ok(run("--env SECCOMPGEN_RECORD=programs-"+name, command))
-			return recordings(t, "programs-"+name+"-", 1)[0]
+		func(name string, command []string) (string, result) {
+			r := run(name, "--env SECCOMPGEN_RECORD=programs-"+name, command)
+			return recordings(t, "programs-"+name+"-", 1)[0], r
 		},
-		func(_, prof string, command []string) result { return run("--security-opt seccomp="+prof, command) },
+		func(name, prof string, command []string) result {
+			return run(name, "--security-opt seccomp="+prof, command)
+		},
+		func(name, signal string) result { return d.do("kill", "--signal", signal, name) },
 	}
+}
+
+// withHook returns the runtime with the hook, as the administrator links it. What it finds in PATH until the test ends is a
+// runtime that runs here.
+func withHook(t *testing.T, runtime string) string {
+	t.Helper()
+	path := filepath.Join(worldDir, "bin", "seccompgen-"+runtime)
+	if runtime == "runc" {
+		return path
+	}
+	if err := os.Symlink("seccompgen-runc", path); err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(lab.FindCrun(t, filepath.Join(worldDir, "bin")), filepath.Join(dir, runtime)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return path
+}
+
+// writeFile makes a file of the administrator's, until the test ends.
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestProgramsUnderContainerd(t *testing.T) {
-	ctrRunner(t, serverFS(t)).holds(t)
+	rootfs := serverFS(t)
+	for _, runtime := range []string{"runc", "crun"} {
+		t.Run(runtime, func(t *testing.T) { ctrRunner(t, runtime, rootfs).holds(t) })
+	}
 }
 
-func ctrRunner(t *testing.T, rootfs string, flags ...string) runner {
+func ctrRunner(t *testing.T, runtime, rootfs string, flags ...string) runner {
 	lab.NeedTool(t, "containerd")
+	binary := withHook(t, runtime)
 	c := newContainerd(t, config16, "", rootfs)
 	clearRecordings(t)
+	ctr := []string{"--address", c.dir + "/sock", "--namespace", "k8s.io"}
+	do := func(args []string) result { return run(t, filepath.Join(c.bin, "ctr"), args...) }
 	run := func(id, option string, command []string) result {
-		args := []string{"--address", c.dir + "/sock", "--namespace", "k8s.io", "run", "--rm", "--snapshotter", "native", "--runc-binary", filepath.Join(worldDir, "bin/seccompgen-runc"), "--seccomp"}
-		return run(t, filepath.Join(c.bin, "ctr"), slices.Concat(args, flags, strings.Fields(option), []string{"localhost/lab:1", id}, command)...)
+		args := slices.Concat(ctr, []string{"run", "--rm", "--snapshotter", snapshotter(), "--runc-binary", binary, "--seccomp"})
+		return do(slices.Concat(args, flags, strings.Fields(option), []string{"localhost/lab:1", id}, command))
 	}
 	return runner{
-		func(name string, command []string) string {
-			if r := run(name, "--env SECCOMPGEN_RECORD=programs", command); r.exit != 0 {
-				t.Fatal(r)
-			}
-			return recordings(t, "programs-"+name, 1)[0]
+		func(name string, command []string) (string, result) {
+			r := run(name, "--env SECCOMPGEN_RECORD=programs", command)
+			return recordings(t, "programs-"+name, 1)[0], r
 		},
 		func(name, prof string, command []string) result {
-			return run("under-"+name, "--seccomp-profile "+prof, command)
+			return run(name, "--seccomp-profile "+prof, command)
+		},
+		func(name, signal string) result {
+			return do(slices.Concat(ctr, []string{"task", "kill", "--signal", signal, name}))
 		},
 	}
 }
