@@ -54,6 +54,7 @@ type Recording struct {
 	Kernel          string            `json:"kernel"`
 	Boundary        Boundary          `json:"boundary"`
 	NoNewPrivileges bool              `json:"noNewPrivileges"`
+	Capabilities    []string          `json:"capabilities,omitzero"` // the process's bounding set, sorted; nil if it is not known
 	Workload        Workload          `json:"workload"`
 	Tests           map[string]string `json:"tests,omitempty"`
 	Runs            []Run             `json:"runs"`
@@ -442,7 +443,7 @@ func worse(a, b string) string {
 
 // header is what recordings must share to be merged.
 func (r *Recording) header() string {
-	data, err := json.Marshal([]any{r.Runtime, r.Kernel, r.Boundary, r.NoNewPrivileges, r.Workload})
+	data, err := json.Marshal([]any{r.Runtime, r.Kernel, r.Boundary, r.NoNewPrivileges, r.Capabilities, r.Workload})
 	if err != nil {
 		panic(err) // plain strings: cannot happen
 	}

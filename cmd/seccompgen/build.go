@@ -140,11 +140,11 @@ func build(c *cli.Context) error {
 			return hinted{fmt.Errorf("this host's libseccomp %s makes another filter of the profile: %s", scmp.Version(), wrong[0]), "build with --args off"}
 		}
 	}
-	other, err := docker.Default(p.Architectures)
+	other, err := docker.Default(p.Architectures, docker.Common(recordings))
 	if err != nil {
 		return err
 	}
-	wider := why.NameWider(other, "Docker's default profile for Docker's default capabilities")
+	wider := why.NameWider(other, "Docker's default profile for the container's capabilities")
 	if err := writeProfile(c, p, why, recordings[0]); err != nil {
 		return err
 	}

@@ -198,7 +198,7 @@ func compare(c *cli.Context, p *specs.LinuxSeccomp) error {
 	if c.String("compare") != "docker" {
 		return hinted{fmt.Errorf("--compare %q is not docker", c.String("compare")), "seccompgen diff compares two profiles"}
 	}
-	other, err := docker.Default(p.Architectures)
+	other, err := docker.Default(p.Architectures, docker.Capabilities)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/profile"
 )
 
 // Capabilities are those that Docker, and Podman and containerd too, give to containers by default (moby,
@@ -18,8 +20,27 @@ var Capabilities = []string{
 }
 
 // Spec has these capabilities.
-func Spec() *specs.Spec {
-	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: Capabilities}}}
+func Spec() *specs.Spec { return withCapabilities(Capabilities) }
+
+func withCapabilities(bounding []string) *specs.Spec {
+	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: bounding}}}
+}
+
+// Common returns the capabilities that the containers of all recordings had; one that does not know them is taken to have
+// Docker's default ones.
+func Common(recordings []*profile.Recording) []string {
+	var common []string
+	for i, r := range recordings {
+		had := r.Capabilities
+		if had == nil {
+			had = Capabilities
+		}
+		if i == 0 {
+			common = slices.Clone(had)
+		}
+		common = slices.DeleteFunc(common, func(c string) bool { return !slices.Contains(had, c) })
+	}
+	return common
 }
 
 // For returns Docker's default profile for a container on this host.
@@ -40,9 +61,9 @@ var arches = map[specs.Arch]string{
 	specs.ArchX86_64: "amd64", specs.ArchX86: "x86", specs.ArchX32: "x32", specs.ArchAARCH64: "arm64", specs.ArchARM: "arm",
 }
 
-// Default returns Docker's default profile for Docker's default capabilities, the kernel of this host and the given ABIs,
-// whichever host these are of.
-func Default(abis []specs.Arch) (*specs.LinuxSeccomp, error) {
+// Default returns Docker's default profile for a bounding set of capabilities, the kernel of this host and the given ABIs, whichever
+// host these are of.
+func Default(abis []specs.Arch, capabilities []string) (*specs.LinuxSeccomp, error) {
 	p := seccomp.DefaultProfile()
 	names := func(limits []string) bool {
 		return slices.ContainsFunc(abis, func(abi specs.Arch) bool { return slices.Contains(limits, arches[abi]) })
@@ -61,7 +82,7 @@ func Default(abis []specs.Arch) (*specs.LinuxSeccomp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode Docker's default profile: %w", err)
 	}
-	resolved, err := seccomp.LoadProfile(string(data), Spec())
+	resolved, err := seccomp.LoadProfile(string(data), withCapabilities(capabilities))
 	if err != nil {
 		return nil, fmt.Errorf("resolve Docker's default profile: %w", err)
 	}

@@ -17,7 +17,7 @@ func TestDefaultIsDockers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Default(want.Architectures)
+	got, err := Default(want.Architectures, Capabilities)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestDefaultOfOtherABIs(t *testing.T) {
 	for abi, c := range map[specs.Arch]struct{ has, lacks string }{
 		specs.ArchX86_64: {"modify_ldt", "set_tls"}, specs.ArchAARCH64: {"clone", "modify_ldt"}, specs.ArchARM: {"set_tls", "modify_ldt"},
 	} {
-		p, err := Default([]specs.Arch{abi})
+		p, err := Default([]specs.Arch{abi}, Capabilities)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestNothingIsWiderUnsaid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		docker, err := Default(p.Architectures)
+		docker, err := Default(p.Architectures, Capabilities)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,6 +109,30 @@ func TestNothingIsWiderUnsaid(t *testing.T) {
 	for _, name := range []string{"clone", "clone3", "socket", "personality", "unshare", "bpf"} {
 		if !told[name] {
 			t.Errorf("%s was never wider: the test tests little", name)
+		}
+	}
+}
+
+// What Docker's default profile allows depends on the capabilities that the recorded containers had, all of them.
+func TestCapabilities(t *testing.T) {
+	had := func(capabilities ...string) *profile.Recording { return &profile.Recording{Capabilities: capabilities} }
+	for name, c := range map[string]struct {
+		recordings []*profile.Recording
+		mount      bool
+	}{
+		"not known":             {[]*profile.Recording{had()}, false},
+		"none":                  {[]*profile.Recording{{Capabilities: []string{}}}, false},
+		"an administrator's":    {[]*profile.Recording{had("CAP_CHOWN", "CAP_SYS_ADMIN")}, true},
+		"one of two":            {[]*profile.Recording{had("CAP_SYS_ADMIN"), had("CAP_CHOWN")}, false},
+		"both":                  {[]*profile.Recording{had("CAP_SYS_ADMIN"), had("CAP_CHOWN", "CAP_SYS_ADMIN")}, true},
+		"one that is not known": {[]*profile.Recording{had("CAP_SYS_ADMIN"), had()}, false},
+	} {
+		p, err := Default([]specs.Arch{specs.ArchX86_64}, Common(c.recordings))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(profile.Allowed(p), "mount"); got != c.mount {
+			t.Errorf("%s: mount is allowed: %v", name, got)
 		}
 	}
 }

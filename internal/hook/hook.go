@@ -344,6 +344,7 @@ func (o *options) start(s *specs.State, t *target) error {
 	header := profile.Recording{
 		Runtime:         profile.Runtime{Name: ociruntime.Executable("/proc/" + strconv.Itoa(os.Getppid()))},
 		NoNewPrivileges: spec.Process.NoNewPrivileges,
+		Capabilities:    bounding(spec),
 		Workload:        workload(spec),
 	}
 	if t.file == "" {
@@ -379,6 +380,16 @@ func (o *options) start(s *specs.State, t *target) error {
 		return fmt.Errorf("%w on this host: wait for others to end (seccompgen status lists them)", err)
 	}
 	return err
+}
+
+// bounding returns the capabilities that a process can ever have.
+func bounding(spec *specs.Spec) []string {
+	all := []string{}
+	if c := spec.Process.Capabilities; c != nil {
+		all = append(all, c.Bounding...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // refuses reports whether a filter can refuse a call: watching for denials costs the whole host.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,5 +139,16 @@ func TestWorkloadIsBounded(t *testing.T) {
 	data, err := json.Marshal(w.Args)
 	if err != nil || string(data) != `["a","..."]` {
 		t.Errorf("kept %.100s, %v", data, err)
+	}
+}
+
+func TestBounding(t *testing.T) {
+	spec := &specs.Spec{Process: &specs.Process{}}
+	if got := bounding(spec); got == nil || len(got) > 0 {
+		t.Errorf("got %#v, want none, which is known", got)
+	}
+	spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL", "CAP_CHOWN", "CAP_KILL"}, Effective: []string{"CAP_BPF"}}
+	if got := bounding(spec); !slices.Equal(got, []string{"CAP_CHOWN", "CAP_KILL"}) {
+		t.Errorf("got %q", got)
 	}
 }

@@ -47,6 +47,7 @@ type request struct {
 	Filter          bool             `json:"filter,omitempty"`
 	Runtime         profile.Runtime  `json:"runtime,omitzero"`
 	NoNewPrivileges bool             `json:"noNewPrivileges,omitempty"`
+	Capabilities    []string         `json:"capabilities,omitzero"`
 	Workload        profile.Workload `json:"workload,omitzero"`
 }
 
@@ -74,7 +75,7 @@ func (c *Client) Start(id string, pid int, o tracer.Options) error {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	_, err = call(conn, request{
-		Do: "start", ID: id, Denials: o.Denials, Filter: o.Filter, Runtime: o.Header.Runtime, NoNewPrivileges: o.Header.NoNewPrivileges, Workload: o.Header.Workload,
+		Do: "start", ID: id, Denials: o.Denials, Filter: o.Filter, Runtime: o.Header.Runtime, NoNewPrivileges: o.Header.NoNewPrivileges, Capabilities: o.Header.Capabilities, Workload: o.Header.Workload,
 	}, unix.UnixRights(fd))
 	return err
 }

@@ -195,7 +195,7 @@ func (s *Service) start(uid uint32, r *request, pidfd int) error {
 		Filter:  r.Filter,
 		Hook:    json.RawMessage(`{"annotations":{"dev.seccompgen.record":"true"}}`), // status --collect writes it for root
 		Header: profile.Recording{
-			Runtime: r.Runtime, NoNewPrivileges: r.NoNewPrivileges, Workload: r.Workload,
+			Runtime: r.Runtime, NoNewPrivileges: r.NoNewPrivileges, Capabilities: r.Capabilities, Workload: r.Workload,
 		},
 	})
 	if err != nil {
