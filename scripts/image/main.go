@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	_ "crypto/sha256" // of digests
 	"encoding/json"
 	"fmt"
 	"os"
