@@ -122,7 +122,9 @@ install: build ## install below PREFIX
 	install -D -m 755 $(BIN)/nri-plugin $(DESTDIR)$(PREFIX)/libexec/seccompgen/nri-plugin
 	install -D -m 755 $(BIN)/seccompgen-runc $(DESTDIR)$(PREFIX)/libexec/seccompgen/seccompgen-runc
 	for file in $$(cd share && find . -type f); do install -D -m 644 share/$$file $(DESTDIR)$(PREFIX)/share/$$file; done
-	for engine in podman crio; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/seccompgen/hooks.d/$$engine hooks.d/$$engine/*.json; done
+	for file in hooks.d/*/*.json; do \
+		sed 's|/usr/local/|$(PREFIX)/|' $$file | install -D -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/share/seccompgen/$$file; \
+	done
 
 dist: ## write into dist/ what a release of the commit has, the same bytes each time (VERSION=v1.2.3)
 	@scripts/setup dist

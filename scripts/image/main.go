@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	_ "crypto/sha256" // of digests
 	"encoding/json"
 	"fmt"
 	"os"
@@ -98,7 +99,7 @@ func write(ctx context.Context, dir, version, date string, layers []string) erro
 	if err != nil {
 		return err
 	}
-	all.Annotations = map[string]string{v1.AnnotationRefName: version}
+	all.Annotations = map[string]string{v1.AnnotationRefName: "seccompgen:" + version} // what podman pull names it
 	for name, v := range map[string]any{
 		v1.ImageIndexFile:  v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{all}},
 		v1.ImageLayoutFile: v1.ImageLayout{Version: v1.ImageLayoutVersion},
