@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -116,5 +117,22 @@ func TestVerdictNames(t *testing.T) {
 	}
 	if verdict(specs.ActKill, nil) != verdict(specs.ActKillThread, nil) || verdict(specs.ActErrno, nil).Errno != epermErrno {
 		t.Error("SCMP_ACT_KILL is not that of the thread, or an errno that is not named is not EPERM")
+	}
+}
+
+// What a profile allows by name it allows on all of its ABIs: it is no untested call of any.
+func TestUntestedByName(t *testing.T) {
+	r := recording(t, "a", call(t, PhaseWorkload, x64, "read"), call(t, PhaseWorkload, i386, "openat"))
+	reachable := func(abi specs.Arch, name string) StaticCall {
+		nr, _ := Number(abi, name)
+		return StaticCall{ABI: abi, Nr: nr, Functions: []string{"f"}}
+	}
+	r.Programs = []Program{{Path: "/bin/a", SHA256: hash("a"), Go: "go1.26.8", Static: &Static{
+		Reachable: []StaticCall{reachable(i386, "read"), reachable(x64, "openat"), reachable(x64, "fsync"), reachable(i386, "fsync")}, Unresolved: []string{},
+	}}}
+	_, why := build(t, BuildOptions{Policy: PolicyExact}, r)
+	want := []Untested{{x64, "fsync", []string{"f"}}, {i386, "fsync", []string{"f"}}}
+	if diff := cmp.Diff(want, why.Untested); diff != "" {
+		t.Error(diff)
 	}
 }

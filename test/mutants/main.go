@@ -182,14 +182,16 @@ func tryPackage(ctx context.Context, in []*place) error {
 		for _, dir := range p.tests() {
 			if deadlines[dir] == 0 {
 				began := time.Now()
-				if by, err := test(ctx, work, dir, p.run, nil); by != "" || err != nil {
+				if by, err := test(ctx, work, dir, nil, "-test.run="+p.run); by != "" || err != nil {
 					return errors.Join(fmt.Errorf("%s: %s fails without a mutant", dir, by), err)
 				}
 				deadlines[dir] = 2*time.Since(began) + time.Minute
 			}
-			if p.by == "" {
-				if err := p.try(ctx, work, dir, deadlines[dir]); err != nil {
-					return err
+			for _, short := range []string{"-test.short=true", "-test.short=false"} { // the slow tests if need be
+				if p.by == "" {
+					if err := p.try(ctx, work, dir, short, deadlines[dir]); err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -214,7 +216,7 @@ func (p *place) outcome() string {
 }
 
 // try runs the tests of a package on a mutant.
-func (p *place) try(ctx context.Context, work, dir string, deadline time.Duration) error {
+func (p *place) try(ctx context.Context, work, dir, short string, deadline time.Duration) error {
 	source, list := filepath.Join(work, "mutant.go"), filepath.Join(work, "overlay.json")
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(lab.Repo, p.file): source}})
 	if err != nil {
@@ -225,7 +227,7 @@ func (p *place) try(ctx context.Context, work, dir string, deadline time.Duratio
 	}
 	within, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	by, err := test(within, work, dir, p.run, []string{"-overlay", list})
+	by, err := test(within, work, dir, []string{"-overlay", list}, short, "-test.run="+p.run)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -241,14 +243,14 @@ func (p *place) try(ctx context.Context, work, dir string, deadline time.Duratio
 var failed = regexp.MustCompile(`(?m)^(?:--- FAIL: |panic: |fatal error: )(.*?)(?: \([0-9.]+s\))?$`)
 
 // test builds and runs the tests of a package, and returns the first that failed.
-func test(ctx context.Context, work, dir, only string, flags []string) (by string, err error) {
+func test(ctx context.Context, work, dir string, build []string, run ...string) (by string, err error) {
 	binary := filepath.Join(work, "test")
-	build := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-tags", "seccomp", "-c", "-o", binary}, flags, []string{"./" + dir})...)
-	build.Dir = lab.Repo
-	if out, err := build.CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-tags", "seccomp", "-c", "-o", binary}, build, []string{"./" + dir})...)
+	cmd.Dir = lab.Repo
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("it does not compile: %w\n%s", err, out)
 	}
-	cmd := exec.CommandContext(ctx, binary, "-test.failfast", "-test.timeout=0", "-test.run", only)
+	cmd = exec.CommandContext(ctx, binary, append(run, "-test.failfast", "-test.timeout=0")...)
 	cmd.Dir, cmd.WaitDelay = filepath.Join(lab.Repo, dir), time.Second
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

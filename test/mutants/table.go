@@ -19,7 +19,7 @@ var mutants = []mutant{
 	{what: "a call of no run is read", old: "if len(s.Runs) == 0 {", new: "if false {"},
 	{what: "a denial by any action is read", old: "slices.Contains([]Outcome{OutcomeErrno, OutcomeTrap, OutcomeKill}, s.Denied.Action)", new: "slices.Contains([]Outcome{s.Denied.Action}, s.Denied.Action)"},
 	{what: "arguments beside those that there was no room for are all", old: "if a.Full || b.Full {", new: "if a.Full && b.Full {"},
-	{what: "arguments beside those that were not kept are all", old: "if a == nil || b == nil || !slices.Equal(a.Masks, b.Masks) {\n\t\treturn nil\n\t}\n\tif a.Full", new: "if a == nil || b == nil {\n\t\treturn cmp.Or(a, b)\n\t}\n\tif !slices.Equal(a.Masks, b.Masks) {\n\t\treturn nil\n\t}\n\tif a.Full"},
+	{what: "arguments beside those that were not kept are all", old: "if a == nil || b == nil || !slices.Equal(a.Masks, b.Masks) {\n\t\treturn nil\n\t}\n\tif a.Full", new: "if a == nil {\n\t\treturn b\n\t}\n\tif b == nil {\n\t\treturn a\n\t}\n\tif !slices.Equal(a.Masks, b.Masks) {\n\t\treturn nil\n\t}\n\tif a.Full"},
 	{what: "arguments of another mask are taken as they are", old: "case args == nil || !slices.Equal(args.Masks, c.masks):", new: "case args == nil:"},
 	{what: "the limit of conditions is one less", old: "if len(c.values) > maxRules {", new: "if len(c.values) >= maxRules {"},
 	{what: "the other version of IP is allowed under the exact policy", old: "if o.Policy == PolicyRobust {\n\t\t\tc.addFallbacks", new: "if o.Policy != \"\" {\n\t\t\tc.addFallbacks"},
