@@ -95,7 +95,7 @@ kernel: ## the same on one of them, a few times (root, two minutes)
 	@scripts/setup kernels
 	go run ./test/kernels -n 3 accept amd64-6.12
 
-picture: build ## type the tutorial and take a picture of its report, into docs/report.png (root)
+picture: build ## type the tutorial and make a picture of its report, into docs/report.svg (root)
 	@scripts/setup test
 	@scripts/picture
 
