@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -863,7 +864,7 @@ func TestDeniedInit(t *testing.T) {
 	needRoot(t)
 	c := newContainer(t, false, nil, "seccomp", "plain", "calls", "39").record(Options{Denials: true, Filter: true})
 	r := c.goOn(rule{native, 59, errno(unix.EACCES)}).wait().collect()
-	if len(r.Denied) != 1 || !strings.HasPrefix(r.Denied[0], "1: runtime execve(59) errno 13 x1 [") {
+	if len(r.Denied) != 1 || !strings.HasPrefix(r.Denied[0], "1: oci-runtime execve(59) errno 13 x1 [") {
 		t.Errorf("denied: %q", r.Denied)
 	}
 	r.Denied = nil
@@ -874,7 +875,7 @@ func TestDeniedInit(t *testing.T) {
 	c.record(Options{Denials: true, Filter: true})
 	check(t, c.goOn(rule{native, unix.SYS_GETPGRP, errno(unix.EPERM)}).wait().collect(), result{
 		Boundary: profile.BoundaryFilter, Runtime: "write execve", Workload: "getpid exit_group",
-		Denied: []string{"1: runtime getpgrp(111) errno 1 x1 [0 0 0 0 0 0] calls"},
+		Denied: []string{"1: oci-runtime getpgrp(111) errno 1 x1 [0 0 0 0 0 0] calls"},
 	})
 }
 
@@ -953,6 +954,7 @@ func TestLife(t *testing.T) {
 	needRoot(t)
 	want := result{Boundary: profile.BoundaryFilter, Runtime: "execve", Workload: "getpid exit_group"}
 	c := newContainer(t, false, nil, "seccomp", "plain", "calls", "39")
+	began := time.Now()
 	o := Options{Filter: true, Output: "/nowhere", Header: profile.Recording{Workload: profile.Workload{Package: "p"}}}
 	c.record(o)
 	if err := Start(c.id, c.cmd.Process.Pid, Options{}); err != nil {
@@ -965,10 +967,16 @@ func TestLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Status{{ID: c.id, Pid: c.cmd.Process.Pid, State: Armed, Options: o}}, list); diff != "" {
+	if len(list) == 1 && (time.Since(list[0].Armed) > time.Since(began)+time.Second || time.Now().Before(list[0].Armed)) {
+		t.Errorf("armed at %v, by a Start after %v", list[0].Armed, began)
+	}
+	if diff := cmp.Diff([]Status{{ID: c.id, Pid: c.cmd.Process.Pid, State: Armed, Options: o}}, list, cmpopts.IgnoreFields(Status{}, "Armed")); diff != "" {
 		t.Errorf("List (-want +got):\n%s", diff)
 	}
 	c.goOn().wait()
+	if list, err := List(); err != nil || len(list) != 1 || list[0].State != Ended || !list[0].Started || list[0].Stale(0) {
+		t.Errorf("after its end: %+v, %v", list, err)
+	}
 	r, err := Peek(c.id)
 	if err != nil {
 		t.Fatal(err)
