@@ -70,7 +70,7 @@ func (e errKept) Unwrap() error { return e.error }
 func (o *options) collect(id, bundle string, t *target) error {
 	var after error
 	err := o.recorder.Collect(id, func(all []profile.Program) programs.Looked { return o.look(bundle, all) }, func(r *profile.Recording) error {
-		r.Runtime = ociruntime.Executed(r.Runtime.Name)
+		r.Runtime = ociruntime.Executed(r.Runtime)
 		var err error
 		after, err = o.finish(t, r)
 		return err
@@ -157,7 +157,7 @@ func (o *options) collectStale() {
 			continue
 		}
 		err := tracer.Collect(s.ID, func(r *profile.Recording) error {
-			r.Runtime = ociruntime.Executed(r.Runtime.Name)
+			r.Runtime = ociruntime.Executed(r.Runtime)
 			_, _, err := o.keep(&target{name: s.ID}, r)
 			return err
 		})

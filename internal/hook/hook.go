@@ -352,7 +352,7 @@ func (o *options) start(s *specs.State, t *target) error {
 		o.collectStale()
 	}
 	if _, rootless := o.recorder.(service); rootless {
-		header.Runtime = ociruntime.Executed(header.Runtime.Name) // root executes nothing that a user names
+		header.Runtime = ociruntime.Executed(header.Runtime) // root executes nothing that a user names
 	}
 	note, err := json.Marshal(noteFor(o, t, s.Bundle))
 	if err != nil {

@@ -59,13 +59,16 @@ func ask(path string) (profile.Runtime, error) {
 	return profile.Runtime{Name: name, Version: strings.TrimSpace(version)}, nil
 }
 
-// Executed names a runtime that is known by its executable, which Executable returned, and asks it for its version.
-func Executed(exe string) profile.Runtime {
-	r := profile.Runtime{Name: filepath.Base(exe)}
-	if filepath.IsAbs(exe) {
-		if said, err := ask(exe); err == nil {
-			r.Version = said.Version
-		}
+// Executed names a runtime that is known by its executable, which Executable returned, and asks it for its version. One that has
+// a name already stays as it is.
+func Executed(r profile.Runtime) profile.Runtime {
+	exe := r.Name
+	if !filepath.IsAbs(exe) {
+		return r
+	}
+	r.Name = filepath.Base(exe)
+	if said, err := ask(exe); err == nil {
+		r.Version = said.Version
 	}
 	return r
 }

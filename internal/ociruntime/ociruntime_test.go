@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seccompgen/seccompgen/profile"
 )
 
 func TestExecutable(t *testing.T) {
@@ -66,9 +68,13 @@ func TestFind(t *testing.T) {
 		if name == "hangs" {
 			continue // it would again
 		}
-		if r := Executed(path); r.Name != name || r.Version != "" {
+		if r := Executed(profile.Runtime{Name: path}); r.Name != name || r.Version != "" {
 			t.Errorf("%s is %+v", name, r)
 		}
+	}
+	named := profile.Runtime{Name: "runc", Version: "1.1.5"}
+	if r := Executed(named); r != named {
+		t.Errorf("got %+v", r)
 	}
 	if _, err := Find(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "--runtime PATH") {
 		t.Errorf("got %v", err)
