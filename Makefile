@@ -64,8 +64,8 @@ static: build ## compare the policy's table with what four Go versions build, an
 mutations: build ## prove that verify names every call that is removed, into docs/results/mutations.md (root; MODULE=... for some; goes on after a stop)
 	go run -tags seccomp ./test/proof -mutations -runs 20 -state bin/mutations -only $(or $(MODULE),$(SMALLEST)) -o docs/results/mutations.md
 
-mutants: ## break rules of the code one by one, and see that a test of the package notices, into docs/results/mutants.md (root, half an hour)
-	go run ./test/mutants -jobs 2 -o docs/results/mutants.md
+mutants: ## break rules of the code one by one, and see that a test of the package notices, into docs/results/mutants.md (root, a quarter of an hour)
+	go run ./test/mutants -jobs $$(nproc) -o docs/results/mutants.md
 
 alarms: build ## verify robust profiles 200 times, into docs/results/alarms.md (root; MODULE=...)
 	go run -tags seccomp ./test/proof -alarms -runs 200 -only $(or $(MODULE),$(SMALLEST)) -o docs/results/alarms.md

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -52,7 +53,7 @@ func main() {
 func run(ctx context.Context) error {
 	output := flag.String("o", "", "write the table to this `file`, whole or not at all")
 	only := flag.String("run", "", "only mutants whose file or description matches this `regexp`; the tree may have changes")
-	jobs := flag.Int("jobs", 1, "`packages` at a time")
+	jobs := flag.Int("jobs", 1, "`mutants` at a time")
 	flag.Parse()
 	match, err := regexp.Compile(*only)
 	if err != nil {
@@ -137,67 +138,56 @@ func find(root string, all []mutant) ([]*place, error) {
 	return found, errors.Join(errs...)
 }
 
-// tryAll tries the mutants of some packages at a time. Those of one are tried one by one, as its tests may share things of the
-// machine.
+// tryAll runs the tests on the mutants, some at a time. Before they say anything of these they have to pass without.
 func tryAll(ctx context.Context, found []*place, jobs int) error {
-	packages := make(chan []*place)
-	errs := make(chan error, len(found))
-	var group sync.WaitGroup
-	for range jobs {
-		group.Go(func() {
-			for in := range packages {
-				if err := tryPackage(ctx, in); err != nil {
-					errs <- err
-				}
-			}
-		})
-	}
-	for rest := found; len(rest) > 0; {
-		n := slices.IndexFunc(rest, func(p *place) bool { return p.dir() != rest[0].dir() })
-		if n < 0 {
-			n = len(rest)
+	dirs := map[string]string{} // and which of their tests
+	for _, p := range found {
+		for _, dir := range p.tests() {
+			dirs[dir] = p.run
 		}
-		packages <- rest[:n]
-		rest = rest[n:]
 	}
-	close(packages)
-	group.Wait()
-	close(errs)
-	var all []error
-	for err := range errs {
-		all = append(all, err)
-	}
-	return errors.Join(all...)
-}
-
-// tryPackage tries the mutants of a package. Before it says anything of these a test has to pass without.
-func tryPackage(ctx context.Context, in []*place) error {
-	work, err := os.MkdirTemp("", "mutants")
+	names := slices.Sorted(maps.Keys(dirs))
+	err := each(jobs, len(names), func(i int, work string) error {
+		by, err := test(ctx, work, names[i], nil, "-test.run="+dirs[names[i]])
+		if by != "" || err != nil {
+			return errors.Join(fmt.Errorf("%s: %s fails without a mutant", names[i], by), err)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
-	deadlines := map[string]time.Duration{}
-	for _, p := range in {
-		for _, dir := range p.tests() {
-			if deadlines[dir] == 0 {
-				began := time.Now()
-				if by, err := test(ctx, work, dir, nil, "-test.run="+p.run); by != "" || err != nil {
-					return errors.Join(fmt.Errorf("%s: %s fails without a mutant", dir, by), err)
-				}
-				deadlines[dir] = 2*time.Since(began) + time.Minute
-			}
-			for _, short := range []string{"-test.short=true", "-test.short=false"} { // the slow tests if need be
-				if p.by == "" {
-					if err := p.try(ctx, work, dir, short, deadlines[dir]); err != nil {
-						return err
-					}
-				}
-			}
+	return each(jobs, len(found), func(i int, work string) error {
+		p := found[i]
+		if err := p.try(ctx, work); err != nil {
+			return fmt.Errorf("%s:%d: %s: %w", p.file, p.line, p.what, err)
 		}
 		fmt.Fprintf(os.Stderr, "mutants: %s:%d: %s: %s\n", p.file, p.line, p.what, p.outcome())
+		return nil
+	})
+}
+
+// each does n things, some at a time, each in a directory of its own, and returns what went wrong.
+func each(jobs, n int, do func(i int, work string) error) error {
+	errs, next := make([]error, n), make(chan int)
+	var group sync.WaitGroup
+	for range jobs {
+		group.Go(func() {
+			for i := range next {
+				work, err := os.MkdirTemp("", "mutants")
+				if err == nil {
+					err = errors.Join(do(i, work), os.RemoveAll(work))
+				}
+				errs[i] = err
+			}
+		})
 	}
-	return nil
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // tests returns the packages whose tests are to notice it.
@@ -215,8 +205,8 @@ func (p *place) outcome() string {
 	return p.by
 }
 
-// try runs the tests of a package on a mutant.
-func (p *place) try(ctx context.Context, work, dir, short string, deadline time.Duration) error {
+// try runs the tests on a mutant: the slow ones if need be.
+func (p *place) try(ctx context.Context, work string) error {
 	source, list := filepath.Join(work, "mutant.go"), filepath.Join(work, "overlay.json")
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(lab.Repo, p.file): source}})
 	if err != nil {
@@ -225,18 +215,19 @@ func (p *place) try(ctx context.Context, work, dir, short string, deadline time.
 	if err := errors.Join(os.WriteFile(source, p.source, 0o644), os.WriteFile(list, overlay, 0o644)); err != nil {
 		return err
 	}
-	within, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	by, err := test(within, work, dir, []string{"-overlay", list}, short, "-test.run="+p.run)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case within.Err() != nil:
-		return fmt.Errorf("%s:%d: %s: the tests hang instead of failing: give the one that waits a deadline", p.file, p.line, p.what)
-	case err != nil:
-		return fmt.Errorf("%s:%d: %s: %w", p.file, p.line, p.what, err)
+	for _, short := range []string{"-test.short=true", "-test.short=false"} {
+		for _, dir := range p.tests() {
+			p.by, err = test(ctx, work, dir, []string{"-overlay", list}, short, "-test.run="+p.run)
+			switch {
+			case err != nil:
+				return err
+			case strings.HasPrefix(p.by, "test timed out"):
+				return errors.New("the tests hang instead of failing: give the one that waits a deadline")
+			case p.by != "":
+				return nil
+			}
+		}
 	}
-	p.by = by
 	return nil
 }
 
@@ -250,7 +241,7 @@ func test(ctx context.Context, work, dir string, build []string, run ...string) 
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("it does not compile: %w\n%s", err, out)
 	}
-	cmd = exec.CommandContext(ctx, binary, append(run, "-test.failfast", "-test.timeout=0")...)
+	cmd = exec.CommandContext(ctx, binary, append(run, "-test.failfast", "-test.timeout=10m")...)
 	cmd.Dir, cmd.WaitDelay = filepath.Join(lab.Repo, dir), time.Second
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
