@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/seccompgen/seccompgen/profile"
 )
@@ -69,12 +70,9 @@ func (d Denial) Arguments() string {
 	for n > 0 && d.Args[n-1] == 0 {
 		n--
 	}
-	text := ""
-	for i, a := range d.Args[:n] {
-		if i > 0 {
-			text += " "
-		}
-		text += fmt.Sprintf("%#x", a)
+	var parts []string
+	for _, a := range d.Args[:n] {
+		parts = append(parts, fmt.Sprintf("%#x", a))
 	}
-	return text
+	return strings.Join(parts, " ")
 }

@@ -10,8 +10,13 @@ func TestTestRows(t *testing.T) {
 		Runs:    make([]Run, 3),
 		Denials: []Denial{{Run: 2, Test: "TestLater", Order: 2}, {Run: 2, Test: "TestFirst", Order: 1}, {Run: 3}},
 		Tests: []Test{
-			{1, "TestA", "pass", ""}, {2, "TestA", "pass", ""}, {2, "TestB", "pass", ""}, {2, "TestC", "pass", "fail"}, {2, "TestD", "skip", ""},
-			{3, "TestA", "pass", ""}, {3, "TestB", "pass", ""},
+			{1, "TestA", "pass", ""},
+			{2, "TestA", "pass", ""},
+			{2, "TestB", "pass", ""},
+			{2, "TestC", "pass", "fail"},
+			{2, "TestD", "skip", ""},
+			{3, "TestA", "pass", ""},
+			{3, "TestB", "pass", ""},
 		},
 	}
 	want := []Test{
