@@ -55,6 +55,9 @@ type program struct {
 	syms     []elf.Symbol // none in a stripped binary
 	relocs   []reloc
 	exact    bool // relocs lists all addresses in the data
+
+	interpreter string // the program that loads it
+	libraries   bool   // it wants shared libraries
 }
 
 // reloc says that the dynamic linker writes the address value to at.
@@ -102,6 +105,17 @@ func newProgram(ef *elf.File) (*program, error) {
 	default:
 		return nil, fmt.Errorf("machine %v: %w", ef.Machine, errors.ErrUnsupported)
 	}
+	for _, prog := range ef.Progs {
+		if prog.Type == elf.PT_INTERP {
+			path := make([]byte, min(prog.Filesz, 4096))
+			if _, err := prog.ReadAt(path, 0); err != nil {
+				return nil, fmt.Errorf("read the interpreter's path: %w", err)
+			}
+			p.interpreter = string(bytes.TrimRight(path, "\x00"))
+		}
+	}
+	libraries, err := ef.ImportedLibraries()
+	p.libraries = err == nil && len(libraries) > 0
 	var pcln *section
 	for _, s := range ef.Sections {
 		if s.Flags&elf.SHF_ALLOC == 0 || s.Flags&elf.SHF_TLS != 0 || s.Size == 0 {

@@ -28,6 +28,10 @@ type Reach struct {
 	// system call of its own, which no instruction of the binary shows.
 	VDSO []string
 
+	Interpreter string // that loads the binary, and the C libraries that it wants; empty for a static one
+	C           bool   // it has code of C's, or is linked against C libraries
+	Plugins     bool   // it can load Go code that is not in it, by package plugin
+
 	Functions int // in the binary's table
 	Analyzed  int // that the data flow had to look at
 }
@@ -164,7 +168,11 @@ func (p *program) reach() *Reach {
 		f.moreStack = strings.HasPrefix(f.name, "runtime.morestack")
 	}
 	a := &flow{program: p, cells: map[uint64]*cell{}}
-	r := &Reach{ABI: p.isa.abi(), Functions: len(p.fns)}
+	r := &Reach{ABI: p.isa.abi(), Functions: len(p.fns), Interpreter: p.interpreter, C: p.libraries}
+	for _, f := range p.fns {
+		r.C = r.C || f.name == "crosscall2" // package runtime/cgo has it, for C to call Go by
+		r.Plugins = r.Plugins || strings.HasPrefix(f.name, "plugin.")
+	}
 	traps, branches := p.scan()
 	a.branches = branches
 	for _, pc := range traps {

@@ -534,3 +534,48 @@ func TestTruncated(t *testing.T) {
 		}
 	}
 }
+
+// TestLoading: what comes from outside of the file, and C within it, is said.
+func TestLoading(t *testing.T) {
+	const (
+		plain  = "package main\n\nfunc main() { println(1) }\n"
+		cgo    = "package main\n\n// static int one(void) { return 1; }\nimport \"C\"\n\nfunc main() { println(C.one()) }\n"
+		plugin = "package main\n\nimport \"plugin\"\n\nfunc main() { println(plugin.Open(\"x\")) }\n"
+	)
+	for _, c := range []struct {
+		name, source, cgo, flag string
+		loader, c, plugins      bool
+	}{
+		{"plain", plain, "0", "", false, false, false},
+		{"stripped", plain, "0", "-ldflags=-s -w", false, false, false},
+		{"pie", plain, "0", "-buildmode=pie", true, false, false},
+		{"cgo", cgo, "1", "", true, true, false},
+		{"cgo, stripped", cgo, "1", "-ldflags=-s -w", true, true, false},
+		{"cgo, static", cgo, "1", "-ldflags=-extldflags=-static", false, true, false},
+		{"cgo, static and stripped", cgo, "1", "-ldflags=-s -w -extldflags=-static", false, true, false},
+		{"plugin", plugin, "1", "", true, true, true},
+		{"plugin without cgo", plugin, "0", "", false, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.cgo == "1" {
+				lab.NeedTool(t, "gcc")
+			}
+			dir := t.TempDir()
+			source, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "binary")
+			if err := os.WriteFile(source, []byte(c.source), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("CGO_ENABLED", c.cgo)
+			cmd := exec.Command("go", slices.DeleteFunc([]string{"build", c.flag, "-o", binary, source}, func(arg string) bool { return arg == "" })...)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			r := analyze(t, binary)
+			if (r.Interpreter != "") != c.loader || r.C != c.c || r.Plugins != c.plugins {
+				t.Errorf("loaded by %q, C %t, plugins %t", r.Interpreter, r.C, r.Plugins)
+			}
+
+		})
+	}
+}
