@@ -198,7 +198,7 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 	}
 	for name, c := range all {
 		c.limit()
-		if o.Policy == PolicyRobust {
+		if o.Policy != PolicyExact {
 			c.addFallbacks(name, codes[name], func(call string) bool { return allowedAnywhere(allowed, call) })
 		}
 		c.settle()

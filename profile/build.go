@@ -22,8 +22,9 @@ type Policy string
 
 // The policies.
 const (
-	PolicyExact  Policy = "exact"  // what was seen, nothing else
-	PolicyRobust Policy = "robust" // and what one run cannot show, and errnos that make fallbacks work
+	PolicyExact     Policy = "exact"     // what was seen, nothing else
+	PolicyRobust    Policy = "robust"    // and what one run cannot show, and errnos that make fallbacks work
+	PolicyReachable Policy = "reachable" // and what the machine code of the binaries can make
 )
 
 // BuildOptions are the settings of Build. The zero value of each is the default.
@@ -36,6 +37,8 @@ type BuildOptions struct {
 	AnyArguments    bool         // no conditions on arguments
 	For             []string     // runtimes that the profile must start under beside the recorded one: runc@1.1, crun
 	NoNewPrivileges bool         // For: the containers will set no_new_privs, and those runtimes then need less
+	Binaries        []Binary     // the programs that will run; AddAnalysis makes them known to the recordings
+	Allow           []string     // reachable: dangerous calls to allow though no run made them
 	AllowIncomplete bool
 }
 
@@ -54,8 +57,8 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	if !ok {
 		return nil, nil, fmt.Errorf("deny action %q is not one of errno, kill, log", o.Deny)
 	}
-	if o.Policy != PolicyExact && o.Policy != PolicyRobust {
-		return nil, nil, fmt.Errorf("policy %q is not one of exact, robust", o.Policy)
+	if !slices.Contains([]Policy{PolicyExact, PolicyRobust, PolicyReachable}, o.Policy) {
+		return nil, nil, fmt.Errorf("policy %q is not one of exact, robust, reachable", o.Policy)
 	}
 	for _, phase := range o.Phases {
 		if !slices.Contains(Phases(), phase) {
@@ -69,6 +72,15 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	}
 	if err := checkEvidence(recordings, o); err != nil {
 		return nil, nil, err
+	}
+	if err := checkBinaries(recordings, o); err != nil {
+		return nil, nil, err
+	}
+	alone := len(recordings) == 0
+	if alone {
+		recordings = []*Recording{unrecorded(o.Binaries)}
+	} else if o.Policy == PolicyReachable {
+		o.Arch = slices.Concat(o.Arch, otherABIs(recordings, o.Binaries))
 	}
 	allowed := map[target][]Reason{}
 	abis := slices.Clone(o.Arch)
@@ -86,16 +98,22 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if alone {
+		baselines = onABIs(baselines, o.Binaries)
+		for _, b := range o.Binaries {
+			abis = append(abis, b.abis()...)
+		}
+	}
 	for t, by := range baselines {
 		abis = append(abis, t.abi)
 		allowed[t] = append(allowed[t], Reason{Kind: KindOCIRuntime, Text: "needed by the runtime under the filter, as measured", Caller: by.String()})
 	}
-	if len(allowed) == 0 {
+	if len(allowed) == 0 && !alone {
 		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)
 	}
 	abis = sortABIs(abis)
 	denied := answerClone3(recordings, o.Phases, allowed)
-	if o.Policy == PolicyRobust {
+	if o.Policy != PolicyExact {
 		for t, reasons := range additions(recordings, abis, baselines) {
 			allowed[t] = append(allowed[t], reasons...)
 		}
@@ -105,7 +123,11 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 		return nil, nil, err
 	}
 	maps.Copy(allowed, elsewhere)
-	if o.Policy == PolicyRobust {
+	if o.Policy == PolicyReachable {
+		addReachable(o, allowed)
+		maps.DeleteFunc(denied, func(t target, _ []Reason) bool { return allowedAnywhere(allowed, t.name) })
+	}
+	if o.Policy != PolicyExact {
 		for _, row := range enosys() {
 			for _, abi := range abis {
 				t := target{abi, row.name}
@@ -125,7 +147,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	if len(denied) > 0 {
 		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(denied), Action: specs.ActErrno, ErrnoRet: &errno})
 	}
-	w := &Why{Version: WhyVersion, Untested: untested(recordings, allowed), Unknown: slices.Collect(maps.Keys(unknown))}
+	w := &Why{Version: WhyVersion, Untested: untested(recordings, o.Binaries, allowed), Unknown: slices.Collect(maps.Keys(unknown))}
 	w.add(allowed, specs.ActAllow, nil, args, abis)
 	w.add(denied, specs.ActErrno, &errno, nil, abis)
 	slices.SortFunc(w.Unknown, func(a, b Unknown) int {
@@ -145,7 +167,7 @@ const enosysErrno = 38
 
 // checkEvidence refuses recordings from which only a thin profile could come.
 func checkEvidence(recordings []*Recording, o BuildOptions) error {
-	if len(recordings) == 0 {
+	if len(recordings) == 0 && o.Policy != PolicyReachable {
 		return errors.New("no recordings")
 	}
 	for _, r := range recordings {
@@ -317,26 +339,38 @@ func additions(recordings []*Recording, abis []specs.Arch, baselines map[target]
 	return add
 }
 
-// untested returns what the workloads' machine code can call and the profile does not allow.
-func untested(recordings []*Recording, allowed map[target][]Reason) []Untested {
-	functions := map[target][]string{}
+// untested returns what the machine code of the programs that will run can call and the profile does not allow: of the given
+// ones, or else of those that were recorded.
+func untested(recordings []*Recording, binaries []Binary, allowed map[target][]Reason) []Untested {
+	functions, by := map[target][]string{}, map[target][]string{}
 	anywhere := map[string]bool{}
 	for t := range allowed {
 		anywhere[t.name] = true
 	}
-	for _, r := range recordings {
-		for _, static := range r.statics() {
-			for _, c := range static.Reachable {
-				t := target{c.ABI, Name(c.ABI, c.Nr)}
-				if t.name != "" && !anywhere[t.name] {
-					functions[t] = union(functions[t], c.Functions, cmp.Compare[string])
-				}
+	var programs []Program
+	for _, b := range binaries {
+		programs = append(programs, b.Program)
+	}
+	if len(binaries) == 0 {
+		for _, r := range recordings {
+			programs = append(programs, r.Programs...)
+		}
+	}
+	for _, p := range programs {
+		if p.Static == nil {
+			continue
+		}
+		for _, c := range p.Static.Reachable {
+			t := target{c.ABI, Name(c.ABI, c.Nr)}
+			if t.name != "" && !anywhere[t.name] {
+				functions[t] = union(functions[t], c.Functions, cmp.Compare[string])
+				by[t] = union(by[t], []string{p.Path}, cmp.Compare[string])
 			}
 		}
 	}
 	all := []Untested{}
 	for t, f := range functions {
-		all = append(all, Untested{ABI: t.abi, Name: t.name, Functions: f})
+		all = append(all, Untested{ABI: t.abi, Name: t.name, Functions: f, Programs: by[t], Dangerous: AskFirst(t.name)})
 	}
 	slices.SortFunc(all, func(a, b Untested) int {
 		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Name, b.Name))

@@ -176,6 +176,9 @@ func (r *Resolved) absent(w *Why, abi specs.Arch, call string, a *ABIAnswer) str
 			if u.ABI == abi && u.Name == call {
 				a.Functions = u.Functions
 				because = "the binary's code can make it, no run did: test that code, or keep it refused"
+				if u.Dangerous != "" {
+					because += "; it is dangerous: " + u.Dangerous
+				}
 			}
 		}
 	}

@@ -54,6 +54,7 @@ const (
 	KindDangerous   Kind = "dangerous"   // nobody should allow it without having decided to
 	KindWider       Kind = "wider"       // wider than a profile that it is compared with
 	KindNames       Kind = "names"       // allowed on this ABI since rules are by name
+	KindReachable   Kind = "reachable"   // the machine code of a program that will run can make it
 	KindGiven       Kind = "given"       // in the profile that was repaired, whose reasons are not known
 )
 
@@ -82,6 +83,8 @@ type Untested struct {
 	ABI       specs.Arch `json:"abi"`
 	Name      string     `json:"name"`
 	Functions []string   `json:"functions"`
+	Programs  []string   `json:"programs,omitempty"`  // whose functions they are
+	Dangerous string     `json:"dangerous,omitempty"` // why nobody should allow it without having decided to
 }
 
 func (w *Why) add(targets map[target][]Reason, action specs.LinuxSeccompAction, errno *uint, args map[string]*condition, abis []specs.Arch) {

@@ -25,7 +25,7 @@ func buildCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "build",
 		Usage:     "reduce recordings to a minimal profile, and explain every entry of it",
-		ArgsUsage: "RECORDING...",
+		ArgsUsage: "[RECORDING...]",
 		Description: `Calls whose arguments decide what they open, such as socket, clone and ioctl, are
 allowed with the arguments that were seen. clone3, whose flags no filter sees, is
 answered with ENOSYS, so that callers fall back on clone. What is wider than Docker's
@@ -35,6 +35,10 @@ that ran.
 A profile is made for the runtime and for the --no-new-privileges that were recorded:
 give recordings under each that is to be used, or --for. --arch and --kernel add what
 the same program calls elsewhere, and nothing else.
+
+--policy reachable --binary FILE allows all that the program's machine code can call, but
+for dangerous calls that no run made. It needs no recording, and then not root either:
+what the OCI runtime calls comes from measurements.
 
 The formats are written to profile.json unless -o is given; spo to
 seccompprofile.yaml, pod to pod.yaml, artifact to profile.artifact/, an OCI image
@@ -47,7 +51,7 @@ credentials that docker login keeps.`,
 			&cli.StringFlag{Name: "format", Value: "oci", Usage: "write `FORMAT`: oci (runtime-spec), docker, podman, spo, pod or artifact"},
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the SeccompProfile, the pod's profile or the artifact (default: the recorded package's)"},
 			&cli.StringFlag{Name: "push", Usage: "with --format artifact: push it to `REFERENCE` in a registry"},
-			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "build by `POLICY`: exact is what was seen, robust adds what one run cannot show"},
+			&cli.StringFlag{Name: "policy", Value: "robust", Usage: "build by `POLICY`: exact is what was seen, robust adds what one run cannot show, reachable what the machine code of --binary can call"},
 			&cli.StringFlag{Name: "phases", Value: "oci-runtime,workload,exec", Usage: "take the calls of these `PHASES` only"},
 			&cli.StringFlag{Name: "args", Value: "auto", Usage: "`HOW` to treat arguments: auto allows some calls with those that were seen only, off with any"},
 			&cli.StringFlag{Name: "deny", Value: "errno", Usage: "answer other calls with `ACTION`: errno, kill or log"},
@@ -57,7 +61,8 @@ credentials that docker login keeps.`,
 			&cli.StringFlag{Name: "for", Usage: "add what these `RUNTIMES` need to start a container, such as runc@1.1,crun (default: the runtime recorded)"},
 			&cli.BoolFlag{Name: "no-new-privileges", Usage: "with --for: containers will set no_new_privs (allowPrivilegeEscalation: false), and runtimes then need less"},
 			&cli.StringSliceFlag{Name: "binary", Usage: "analyze the Go program in `FILE`: one that ran and could not be analyzed then, or else one more that will run; can be repeated"},
-			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing"},
+			&cli.StringFlag{Name: "allow", Usage: "with --policy reachable: allow these dangerous `CALLS` though no run made them, separated by commas"},
+			&cli.BoolFlag{Name: "allow-incomplete", Usage: "build from recordings that say that evidence is missing, and of programs whose analysis does"},
 		},
 		Action: build,
 	}
@@ -72,6 +77,9 @@ func buildOptions(c *cli.Context) (profile.BuildOptions, error) {
 		o.AnyArguments = true
 	default:
 		return o, fmt.Errorf("--args %q is not one of auto, off", c.String("args"))
+	}
+	if c.IsSet("allow") {
+		o.Allow = strings.Split(c.String("allow"), ",")
 	}
 	if c.IsSet("for") {
 		o.For = strings.Split(c.String("for"), ",")
@@ -101,7 +109,7 @@ func build(c *cli.Context) error {
 	if err := noRest(c); err != nil {
 		return err
 	}
-	if !c.Args().Present() {
+	if !c.Args().Present() && c.String("policy") != string(profile.PolicyReachable) {
 		return seeHelp(c.Command, errors.New("no recording"))
 	}
 	if err := checkFormat(c); err != nil {
@@ -121,11 +129,17 @@ func build(c *cli.Context) error {
 		return err
 	}
 	for _, path := range c.StringSlice("binary") {
-		p, err := analyze(path)
+		b, err := analyze(path)
 		if err != nil {
 			return err
 		}
-		profile.AddAnalysis(recordings, p)
+		profile.AddAnalysis(recordings, b.Program)
+		o.Binaries = append(o.Binaries, b)
+	}
+	if len(recordings) == 0 && o.For == nil {
+		if o.For, err = profile.MeasuredRuntimes(); err != nil {
+			return err
+		}
 	}
 	p, why, err := profile.Build(recordings, o)
 	if err != nil {
@@ -145,7 +159,7 @@ func build(c *cli.Context) error {
 		return err
 	}
 	wider := why.NameWider(other, "Docker's default profile for the container's capabilities")
-	if err := writeProfile(c, p, why, recordings[0]); err != nil {
+	if err := writeProfile(c, p, why, nameOf(recordings, o.Binaries)); err != nil {
 		return err
 	}
 	if c.IsSet("why") {
@@ -156,9 +170,12 @@ func build(c *cli.Context) error {
 	if o.Policy != profile.PolicyExact {
 		reportUnanalyzed(c.App.ErrWriter, recordings)
 	}
+	if o.Policy == profile.PolicyReachable {
+		reportReachable(c.App.ErrWriter, recordings, why, o)
+	}
 	kinds := countKinds(why)
 	say(c.App.ErrWriter, "%s allowed (%d seen in the workload, %d more by the runtime, %d more by the policy %s, %d more for other ABIs and kernels), %d of them with some arguments only; %d answered with ENOSYS",
-		plural(len(profile.Allowed(p)), "call"), kinds[profile.KindObserved], kinds[profile.KindOCIRuntime], kinds[profile.KindGoRuntime]+kinds[profile.KindImplicit], c.String("policy"), kinds[profile.KindPortability],
+		plural(len(profile.Allowed(p)), "call"), kinds[profile.KindObserved], kinds[profile.KindOCIRuntime], kinds[profile.KindGoRuntime]+kinds[profile.KindImplicit]+kinds[profile.KindReachable], c.String("policy"), kinds[profile.KindPortability],
 		kinds[profile.KindArgument], kinds[profile.KindErrno])
 	for _, e := range wider {
 		warn(c.App.ErrWriter, "%s on %s is %s", e.Name, abiList([]specs.Arch{e.ABI}), e.Reasons[len(e.Reasons)-1].Text)
@@ -175,7 +192,12 @@ func build(c *cli.Context) error {
 		}
 	}
 	if n := len(why.Untested); n > 0 {
-		say(c.App.ErrWriter, "%s reachable and untested: the binary can make them, no run did, the profile denies them (--why lists them)", plural(n, "call"))
+		var by []string
+		for _, u := range why.Untested {
+			by = append(by, u.Programs...)
+		}
+		slices.Sort(by)
+		say(c.App.ErrWriter, "%s reachable and untested: %s can make them, no run did, the profile denies them (--why lists them)", plural(n, "call"), few(slices.Compact(by)))
 	}
 	if err := reportUnknown(c, p); err != nil {
 		return err
@@ -238,24 +260,18 @@ func reportUnanalyzed(to io.Writer, recordings []*profile.Recording) {
 const maxSaid = 10
 
 // analyze looks at a program that the user has.
-func analyze(path string) (profile.Program, error) {
+func analyze(path string) (profile.Binary, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return profile.Program{}, fmt.Errorf("analyze: %w", err)
+		return profile.Binary{}, fmt.Errorf("analyze: %w", err)
 	}
 	defer f.Close()
-	p, err := programs.Identify(f)
-	if err == nil && p.Go == "" {
-		return p, fmt.Errorf("%s is not a Go program", path)
-	}
-	if err == nil {
-		p.Static, err = programs.Analyze(f)
-	}
+	b, err := programs.Inspect(f)
 	if err != nil {
-		return p, fmt.Errorf("analyze %s: %w", path, err)
+		return b, fmt.Errorf("analyze %s: %w", path, err)
 	}
-	p.Path = path
-	return p, nil
+	b.Path = path
+	return b, nil
 }
 
 // readRecordings reads many files at once: decoding them is nearly all of what build does.
@@ -279,7 +295,7 @@ func readRecordings(paths []string) ([]*profile.Recording, error) {
 // countKinds counts the calls by the most telling kind of reason that any ABI has for them, and those with conditions as
 // kind argument.
 func countKinds(why *profile.Why) map[profile.Kind]int {
-	order := []profile.Kind{profile.KindObserved, profile.KindOCIRuntime, profile.KindGoRuntime, profile.KindImplicit, profile.KindPortability, profile.KindErrno}
+	order := []profile.Kind{profile.KindObserved, profile.KindOCIRuntime, profile.KindGoRuntime, profile.KindImplicit, profile.KindReachable, profile.KindPortability, profile.KindErrno}
 	best, conditions := map[string]int{}, map[string]bool{}
 	for _, e := range why.Entries {
 		if len(e.Args) > 0 {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -72,14 +74,19 @@ func created() (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
+// nameOf returns what a profile is called after.
+func nameOf(recordings []*profile.Recording, binaries []profile.Binary) string {
+	if len(recordings) > 0 {
+		return recordings[0].Workload.Package
+	}
+	return filepath.Base(binaries[0].Path)
+}
+
 // writeProfile writes a profile in the format that build was asked for. why comes to explain the file that was written, where
 // explain can read that.
-func writeProfile(c *cli.Context, p *specs.LinuxSeccomp, why *profile.Why, r *profile.Recording) error {
+func writeProfile(c *cli.Context, p *specs.LinuxSeccomp, why *profile.Why, name string) error {
 	as, out := formatOf(c)
-	name := c.String("name")
-	if name == "" {
-		name = format.ObjectName(r.Workload.Package)
-	}
+	name = cmp.Or(c.String("name"), format.ObjectName(name))
 	var data []byte
 	var err error
 	switch as {

@@ -27,8 +27,11 @@ func withCapabilities(bounding []string) *specs.Spec {
 }
 
 // Common returns the capabilities that the containers of all recordings had; one that does not know them is taken to have
-// Docker's default ones.
+// Docker's default ones, and so are those of no recording.
 func Common(recordings []*profile.Recording) []string {
+	if len(recordings) == 0 {
+		return slices.Clone(Capabilities)
+	}
 	var common []string
 	for i, r := range recordings {
 		had := r.Capabilities

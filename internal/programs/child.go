@@ -268,12 +268,33 @@ func short(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 }
 
+// Inspect returns all that is known of a Go program which the user has.
+func Inspect(f *os.File) (profile.Binary, error) {
+	p, err := Identify(f)
+	if err != nil {
+		return profile.Binary{}, err
+	}
+	if p.Go == "" {
+		return profile.Binary{}, gobin.ErrNotGo
+	}
+	reach, err := gobin.AnalyzeFile(f)
+	if err != nil {
+		return profile.Binary{}, err
+	}
+	p.Static = static(reach)
+	return profile.Binary{Program: p, Interpreter: reach.Interpreter, C: reach.C, Plugins: reach.Plugins}, nil
+}
+
 // Analyze returns what the machine code of a Go program can call.
 func Analyze(f *os.File) (*profile.Static, error) {
 	reach, err := gobin.AnalyzeFile(f)
 	if err != nil {
 		return nil, err
 	}
+	return static(reach), nil
+}
+
+func static(reach *gobin.Reach) *profile.Static {
 	s := &profile.Static{GoRuntime: []profile.StaticCall{}, Reachable: []profile.StaticCall{}, Unresolved: []string{}}
 	for _, c := range gobin.GoRuntime(reach) {
 		if c.Default {
@@ -286,7 +307,7 @@ func Analyze(f *os.File) (*profile.Static, error) {
 	for _, u := range reach.Unresolved {
 		s.Unresolved = append(s.Unresolved, u.Func)
 	}
-	return s, nil
+	return s
 }
 
 func staticCall(abi string, nr int, text string, functions []string) profile.StaticCall {

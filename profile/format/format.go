@@ -155,6 +155,7 @@ var kindTexts = []struct {
 	{profile.KindOCIRuntime, "made by the OCI runtime under the filter, before the workload"},
 	{profile.KindGoRuntime, "made by the Go runtime at any moment, without the program asking for it"},
 	{profile.KindImplicit, "can come at any moment without any program asking for it"},
+	{profile.KindReachable, "in the program's machine code"},
 	{profile.KindErrno, "the answer makes callers fall back on another call"},
 	{profile.KindArgument, "for the arguments seen only"},
 	{profile.KindPortability, "made instead on other kernels or ABIs"},
