@@ -98,6 +98,7 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	if err != nil {
 		return nil, nil, err
 	}
+	here := baselines
 	if alone {
 		baselines = onABIs(baselines, o.Binaries)
 		for _, b := range o.Binaries {
@@ -106,7 +107,11 @@ func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, 
 	}
 	for t, by := range baselines {
 		abis = append(abis, t.abi)
-		allowed[t] = append(allowed[t], Reason{Kind: KindOCIRuntime, Text: "needed by the runtime under the filter, as measured", Caller: by.String()})
+		text := "needed by the runtime under the filter, as measured"
+		if here[t] == nil {
+			text += " on another ABI"
+		}
+		allowed[t] = append(allowed[t], Reason{Kind: KindOCIRuntime, Text: text, Caller: by.String()})
 	}
 	if len(allowed) == 0 && !alone {
 		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)

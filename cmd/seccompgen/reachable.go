@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -13,6 +15,12 @@ import (
 func reportReachable(to io.Writer, recordings []*profile.Recording, why *profile.Why, o profile.BuildOptions) {
 	if len(recordings) == 0 && slices.Contains(o.Phases, profile.PhaseRuntime) {
 		say(to, "nothing was recorded: what the OCI runtime calls under the filter comes from measurements of %s", strings.Join(o.For, ", "))
+		for _, e := range why.Entries {
+			if i := slices.IndexFunc(e.Reasons, func(r profile.Reason) bool { return r.Kind == profile.KindOCIRuntime && strings.HasSuffix(r.Text, "on another ABI") }); i >= 0 {
+				warn(to, "on %s nothing was measured: the OCI runtime is taken to make the same calls as on X86_64", abiList([]specs.Arch{e.ABI}))
+				break
+			}
+		}
 	}
 	var left []string
 	for _, u := range why.Untested {
