@@ -131,7 +131,8 @@ func TestUntestedByName(t *testing.T) {
 		Reachable: []StaticCall{reachable(i386, "read"), reachable(x64, "openat"), reachable(x64, "fsync"), reachable(i386, "fsync")}, Unresolved: []string{},
 	}}}
 	_, why := build(t, BuildOptions{Policy: PolicyExact}, r)
-	want := []Untested{{x64, "fsync", []string{"f"}}, {i386, "fsync", []string{"f"}}}
+	by, in := []string{"f"}, []string{"/bin/a"}
+	want := []Untested{{ABI: x64, Name: "fsync", Functions: by, Programs: in}, {ABI: i386, Name: "fsync", Functions: by, Programs: in}}
 	if diff := cmp.Diff(want, why.Untested); diff != "" {
 		t.Error(diff)
 	}

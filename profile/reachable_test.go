@@ -240,7 +240,9 @@ func TestLevels(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	for range 60 {
 		a := random(t, rng, "a")
-		a.Syscalls = slices.DeleteFunc(a.Syscalls, func(s Syscall) bool { return s.ABI == i386 && rng.IntN(2) == 0 || s.Name == "socketcall" || s.Name == "ipc" })
+		a.Syscalls = slices.DeleteFunc(a.Syscalls, func(s Syscall) bool {
+			return s.ABI == i386 && rng.IntN(2) == 0 || s.Name == "socketcall" || s.Name == "ipc"
+		})
 		a.Syscalls = append(a.Syscalls, call(t, PhaseWorkload, x64, "_sysctl", "a"))
 		abi := []specs.Arch{x64, i386, arm64}[rng.IntN(3)]
 		var can []string

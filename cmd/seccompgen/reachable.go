@@ -16,7 +16,9 @@ func reportReachable(to io.Writer, recordings []*profile.Recording, why *profile
 	if len(recordings) == 0 && slices.Contains(o.Phases, profile.PhaseRuntime) {
 		say(to, "nothing was recorded: what the OCI runtime calls under the filter comes from measurements of %s", strings.Join(o.For, ", "))
 		for _, e := range why.Entries {
-			if i := slices.IndexFunc(e.Reasons, func(r profile.Reason) bool { return r.Kind == profile.KindOCIRuntime && strings.HasSuffix(r.Text, "on another ABI") }); i >= 0 {
+			if i := slices.IndexFunc(e.Reasons, func(r profile.Reason) bool {
+				return r.Kind == profile.KindOCIRuntime && strings.HasSuffix(r.Text, "on another ABI")
+			}); i >= 0 {
 				warn(to, "on %s nothing was measured: the OCI runtime is taken to make the same calls as on X86_64", abiList([]specs.Arch{e.ABI}))
 				break
 			}

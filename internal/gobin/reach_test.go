@@ -575,7 +575,6 @@ func TestLoading(t *testing.T) {
 			if (r.Interpreter != "") != c.loader || r.C != c.c || r.Plugins != c.plugins {
 				t.Errorf("loaded by %q, C %t, plugins %t", r.Interpreter, r.C, r.Plugins)
 			}
-
 		})
 	}
 }
