@@ -78,7 +78,7 @@ func writeProfile(c *cli.Context, p *specs.LinuxSeccomp, why *profile.Why, r *pr
 	as, out := formatOf(c)
 	name := c.String("name")
 	if name == "" {
-		name = format.ObjectName(r.Workload.Package)
+		name = format.ObjectName(r.Workload.Name())
 	}
 	var data []byte
 	var err error

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/seccompgen/seccompgen/internal/gotest"
 	"github.com/seccompgen/seccompgen/internal/record"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/internal/verify"
@@ -62,6 +63,9 @@ func verifyAction(c *cli.Context) (err error) {
 	}
 	if c.IsSet("jobs") && c.Int("jobs") < 1 {
 		return fmt.Errorf("--jobs %d: one run at a time is the least", c.Int("jobs"))
+	}
+	if gotest.Several(c.Args().Slice()) {
+		return hinted{errors.New("verify takes one package"), "verify the packages one by one"}
 	}
 	o := verify.Options{Runs: c.Int("runs"), KeepGoing: c.Bool("keep-going"), Resolve: record.Resolve}
 	if c.IsSet("recording") {

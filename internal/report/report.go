@@ -171,7 +171,7 @@ func (d *Document) title() string {
 		return ""
 	}
 	w := d.Recording.Workload
-	return cmp.Or(w.Package, strings.Join(w.Args, " "))
+	return cmp.Or(w.Name(), strings.Join(w.Args, " "))
 }
 
 func abi(a specs.Arch) string { return strings.TrimPrefix(string(a), "SCMP_ARCH_") }

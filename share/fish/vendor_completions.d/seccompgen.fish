@@ -29,6 +29,8 @@ complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l timeout -r 
 complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l rootfs -r -d 'take the root file system in DIR instead of a throw-away overlay over the host\'s'
 complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l env -r -d 'set NAME=VALUE in the container\'s environment'
 complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l mount -r -d 'bind mount SRC:DST[:ro]'
+complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l p -r -d 'with several packages: build and run N at a time, as go test does'
+complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l keep-going -d 'with several packages: write a recording also if some of them do not build'
 complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l o -r -d 'write the recording to FILE; - is standard output'
 complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l until-saturated -d 'repeat until the estimated chance that the next run shows a new call is below --chance; --runs is then the most, 100 without it'
 complete -c seccompgen -n '__fish_seen_subcommand_from record' -f -l chance -r -d 'with --until-saturated: stop below CHANCE, reckoned as (runs that alone hold a call + 1) / (runs + 2); 0.05 takes 19 runs or more'
