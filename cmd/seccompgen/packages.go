@@ -10,11 +10,13 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
 	"github.com/seccompgen/seccompgen/internal/gotest"
 	"github.com/seccompgen/seccompgen/internal/record"
+	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -40,6 +42,8 @@ func checkPackageFlags(c *cli.Context, several bool) error {
 		return fmt.Errorf("-p %d: one package at a time is the least", c.Int("p"))
 	case c.IsSet("rootfs"):
 		return errors.New("packages need the host's root file system, where their directories are: leave out --rootfs")
+	case c.IsSet("repair") || c.IsSet("shrink"):
+		return hinted{errors.New("--repair and --shrink take one package"), "give them the package whose test was denied something, one after the other"}
 	case c.Bool("race"):
 		return hinted{errors.New("--race is for one package"), "give -race after -- to build all of them with the race detector"}
 	}
@@ -152,4 +156,58 @@ func recordPackages(c *cli.Context, w *workload, o record.Options) (*profile.Rec
 	}
 	all.Drop(profile.DropBuild, uint64(len(unbuilt)))
 	return all, failed
+}
+
+// verifyPackages makes one report of several packages. It returns a configuration of their containers too.
+func verifyPackages(c *cli.Context, w *workload, p *specs.LinuxSeccomp, o verify.Options) (*verify.Report, *specs.Spec, error) {
+	var mu sync.Mutex
+	var parts []verify.OfPackage
+	var spec *specs.Spec
+	quiet := o.Run.Output == io.Discard
+	unbuilt, err := w.eachPackage(c, func(ctx context.Context, w *workload) (gotest.Outcome, error) {
+		o := o
+		o.Run, o.Bundle = w.run, w.at
+		if quiet {
+			o.Run.Output = io.Discard
+		}
+		pkg := w.bundle.Workload.Package
+		var err error
+		if o.Recorded, err = ofPackage(o.Recorded, pkg); err != nil {
+			return gotest.Outcome{}, err
+		}
+		r, err := verify.Verify(ctx, w.session, w.bundle, p, o)
+		if err != nil {
+			return gotest.Outcome{}, err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		parts, spec = append(parts, verify.OfPackage{Package: pkg, Report: r}), w.bundle.Spec
+		outcome := gotest.Outcome{Note: r.Reason}
+		if r.Verdict != verify.Pass {
+			outcome.Exit = 1
+		}
+		return outcome, nil
+	})
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(parts) == 0 && len(unbuilt) > 0:
+		return nil, nil, fmt.Errorf("the tests of %s did not build", strings.Join(unbuilt, ", "))
+	case len(parts) == 0:
+		return nil, nil, fmt.Errorf("no package of %s has tests", strings.Join(w.patterns, " "))
+	}
+	r, err := verify.Join(parts, unbuilt)
+	return r, spec, err
+}
+
+// ofPackage returns what a recording says of a package, as far as a verification compares with it.
+func ofPackage(r *profile.Recording, pkg string) (*profile.Recording, error) {
+	if r == nil {
+		return nil, nil
+	}
+	tests, exit, found := r.ResultsOf(pkg)
+	if !found {
+		return nil, hinted{fmt.Errorf("the recording has no package %q", pkg), "record again, or leave out --recording"}
+	}
+	return &profile.Recording{Tests: tests, Runs: []profile.Run{{Exit: exit}}}, nil
 }

@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options) (unbuilt []string, err error) {
 	var group sync.WaitGroup
 	group.Go(func() { s.serve(ctx, listener, &group) })
 	defer group.Wait()
-	defer listener.Close()
+	defer func() { _ = listener.Close() }() // it was for reading alone
 
 	// A package's own timeout would count all its runs together, and results of tests that were cached are no runs. GOFLAGS may
 	// hold flags that nobody means here.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,9 +23,9 @@ func tree(t *testing.T) {
 	t.Chdir(dir)
 }
 
-func readRecording(t *testing.T, path string) *profile.Recording {
+func recorded(t *testing.T) *profile.Recording {
 	t.Helper()
-	f, err := os.Open(path)
+	f, err := os.Open("recording.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func TestRecordPackages(t *testing.T) {
 	if strings.Contains(r.stderr, "TestLock") {
 		t.Errorf("the tests of a package that passes are printed:\n%s", r.stderr)
 	}
-	rec := readRecording(t, "recording.json")
+	rec := recorded(t)
 	if diff := cmp.Diff(map[string]string{
 		"example.com/packages/good/fails TestFails": "fail", "example.com/packages/good/fails TestPasses": "pass",
 		"example.com/packages/good/links TestLink": "pass", "example.com/packages/good/locks TestLock": "pass",
@@ -85,6 +86,46 @@ func TestRecordPackages(t *testing.T) {
 	nothingLeft(t)
 }
 
+// TestVerifyPackages: there is one verdict on all packages, which names the one that was denied something.
+func TestVerifyPackages(t *testing.T) {
+	needRoot(t)
+	lab.NeedTool(t, "runc")
+	tree(t)
+	seccompgen(t, 0, "record", "-o", "all.json", "./good/...")
+	seccompgen(t, 0, "build", "-o", "all-profile.json", "all.json")
+	verify := []string{"verify", "--runs", "2", "--profile", "all-profile.json", "./good/..."}
+	wantLines(t, seccompgen(t, 0, verify...).stdout, "pass: no denials and the same test results in 6 of 6 runs of 3 packages\n")
+	wantLines(t, seccompgen(t, 0, append(verify, "--recording", "all.json", "--report", "report.html", "--report", "report.xml")...).stdout, "pass: no denials")
+	wantLines(t, seccompgen(t, 0, "verify", "--profile", "all-profile.json", "--recording", "all.json", "./good/fails").stdout, "pass: no denials")
+
+	seccompgen(t, 0, "record", "-o", "locks.json", "./good/locks")
+	seccompgen(t, 0, "build", "-o", "locks-profile.json", "locks.json")
+	verify = []string{"verify", "--profile", "locks-profile.json", "--recording", "all.json"}
+	r := seccompgen(t, 2, append(verify, "./good/...")...)
+	wantLines(t, r.stdout, "os.MkdirTemp <- example.com/packages/good/links TestLink", "example.com/packages/good/links TestLink  pass", "fail: example.com/packages/good/links: mkdirat was denied\n")
+	wantLines(t, r.stderr, "ok  \texample.com/packages/good/locks\t", "FAIL\texample.com/packages/good/links\t")
+	var report struct {
+		Verdict string
+		Runs    []struct{ Package string }
+		Denials []struct {
+			Run        int
+			Name, Test string
+		}
+	}
+	if err := json.Unmarshal([]byte(seccompgen(t, 2, append(verify, "./good/...", "--json")...).stdout), &report); err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Denials) == 0 || report.Runs[report.Denials[0].Run-1].Package != "example.com/packages/good/links" || report.Verdict != "fail" {
+		t.Errorf("the report says %+v", report)
+	}
+	wantLines(t, seccompgen(t, 1, append(verify, "./good/locks", "./broken")...).stdout, "inconclusive: the tests of example.com/packages/broken did not build\n")
+	wantLines(t, seccompgen(t, 1, append(verify, "./work/one", "./good/locks")...).stderr, "did not build")
+	wantLines(t, seccompgen(t, 1, append(verify, "--repair", "p.json", "./good/...")...).stderr, "error: --repair and --shrink take one package\n")
+	verify[len(verify)-1] = "locks.json"
+	wantLines(t, seccompgen(t, 1, append(verify, "./good/...")...).stderr, "error: package example.com/packages/good/", ": the recording has no package ")
+	nothingLeft(t)
+}
+
 // TestRecordBrokenPackage: a recording that lacks a package which did not build is written only where that is asked for, and
 // build refuses it.
 func TestRecordBrokenPackage(t *testing.T) {
@@ -99,7 +140,7 @@ func TestRecordBrokenPackage(t *testing.T) {
 		t.Error("a recording is written")
 	}
 	wantLines(t, seccompgen(t, 1, append(args, "--keep-going")...).stderr, "packages whose tests did not build (1)", "wrote recording.json", "error: the tests of example.com/packages/broken did not build\n")
-	if rec := readRecording(t, "recording.json"); rec.Complete || rec.Dropped[profile.DropBuild] != 1 {
+	if rec := recorded(t); rec.Complete || rec.Dropped[profile.DropBuild] != 1 {
 		t.Errorf("the recording is complete: %t, %v", rec.Complete, rec.Dropped)
 	}
 	seccompgen(t, 1, "build", "recording.json")
@@ -114,7 +155,7 @@ func TestRecordWorkspace(t *testing.T) {
 	tree(t)
 	t.Chdir("work")
 	seccompgen(t, 0, "record", "./one/...", "example.com/two")
-	rec := readRecording(t, "recording.json")
+	rec := recorded(t)
 	want := []profile.Package{{Path: "example.com/one", Module: "example.com/one"}, {Path: "example.com/two", Module: "example.com/two"}}
 	for i := range rec.Workload.Packages {
 		rec.Workload.Packages[i].SHA256 = ""
@@ -126,7 +167,7 @@ func TestRecordWorkspace(t *testing.T) {
 	t.Setenv("GOFLAGS", "-tags=vendored")
 	t.Chdir("../vendored")
 	seccompgen(t, 0, "record", "./...")
-	if rec := readRecording(t, "recording.json"); rec.Workload.Package != "example.com/vendored" || rec.Tests["TestDep"] != "pass" {
+	if rec := recorded(t); rec.Workload.Package != "example.com/vendored" || rec.Tests["TestDep"] != "pass" {
 		t.Errorf("of a pattern that names one package the recording says %+v, tests %v", rec.Workload, rec.Tests)
 	}
 }

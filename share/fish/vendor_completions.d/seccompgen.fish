@@ -67,6 +67,7 @@ complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l timeout -r 
 complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l rootfs -r -d 'take the root file system in DIR instead of a throw-away overlay over the host\'s'
 complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l env -r -d 'set NAME=VALUE in the container\'s environment'
 complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l mount -r -d 'bind mount SRC:DST[:ro]'
+complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l p -r -d 'with several packages: build and run N at a time, as go test does'
 complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l report -r -d 'write a report to FILE.html, .json, .xml (JUnit) or .md (for a pull request); can be repeated'
 complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l report-why -r -d 'show the reasons that build --why wrote to FILE in the report (default: why.json beside the profile, if it is that profile\'s)'
 complete -c seccompgen -n '__fish_seen_subcommand_from verify' -f -l report-cover -r -d 'show the coverage that go test -coverprofile wrote to FILE in the report'
