@@ -326,6 +326,11 @@ func additions(recordings []*Recording, abis []specs.Arch, baselines map[target]
 			}
 		}
 	}
+	type call struct {
+		target
+		text, functions string
+	}
+	makers := map[call][]Program{} // programs of several packages are alike
 	for _, r := range recordings {
 		for _, p := range r.Programs {
 			if p.Static == nil {
@@ -333,10 +338,14 @@ func additions(recordings []*Recording, abis []specs.Arch, baselines map[target]
 			}
 			for _, c := range p.Static.GoRuntime {
 				if slices.Contains(abis, c.ABI) {
-					put(target{c.ABI, Name(c.ABI, c.Nr)}, Reason{Kind: KindGoRuntime, Text: c.Text, Caller: strings.TrimSpace(p.Path + ": " + strings.Join(c.Functions, " ")), args: goRuntimes})
+					made := call{target{c.ABI, Name(c.ABI, c.Nr)}, c.Text, strings.Join(c.Functions, " ")}
+					makers[made] = append(makers[made], Program{Path: p.Path})
 				}
 			}
 		}
+	}
+	for c, by := range makers {
+		put(c.target, Reason{Kind: KindGoRuntime, Text: c.text, Caller: strings.TrimSpace(whoFor(by) + ": " + c.functions), args: goRuntimes})
 	}
 	for _, reasons := range add {
 		slices.SortFunc(reasons, func(a, b Reason) int { return cmp.Or(cmp.Compare(a.Text, b.Text), cmp.Compare(a.Caller, b.Caller)) })

@@ -29,7 +29,7 @@ func TestBuildPrograms(t *testing.T) {
 		"not Go":            {programs: notGo, phase: PhaseWorkload, abi: x64},
 		"analyzed":          {programs: []Program{analyzed("/s")}, phase: PhaseWorkload, abi: x64, analysis: "/s: runtime.f"},
 		"beside a shell":    {programs: []Program{notGo[0], analyzed("/s")}, phase: PhaseWorkload, abi: x64, analysis: "/s: runtime.f"},
-		"two":               {programs: []Program{analyzed("/a"), analyzed("/b")}, phase: PhaseExec, abi: x64, analysis: "/a: runtime.f, /b: runtime.f"},
+		"two":               {programs: []Program{analyzed("/a"), analyzed("/b")}, phase: PhaseExec, abi: x64, analysis: "/a and 1 more: runtime.f"},
 		"not analyzed":      {programs: []Program{{Path: "/s", SHA256: hash("s"), Go: "go1.17"}}, phase: PhaseWorkload, abi: x64, table: "/s", unknown: 1},
 		"unread":            {programs: []Program{{Path: "/x", Unread: "gone"}, analyzed("/s")}, phase: PhaseWorkload, abi: x64, table: "/x", analysis: "/s: runtime.f", unknown: 1},
 		"two unread":        {programs: []Program{{Path: "/x", Unread: "gone"}, {Path: "/y", Unread: "gone"}}, phase: PhaseWorkload, abi: x64, table: "/x and 1 more", unknown: 2},

@@ -77,12 +77,22 @@ type Workload struct {
 	SHA256  string   `json:"sha256,omitempty"`
 	Args    []string `json:"args"`
 	User    string   `json:"user,omitempty"`
+	// Packages are those of a recording of several: Package and SHA256 are empty then, and Args are what all of them were given.
+	Packages []Package `json:"packages,omitempty"`
+}
+
+// Package is one of several packages whose tests ran.
+type Package struct {
+	Path   string `json:"path"` // its import path
+	Module string `json:"module,omitempty"`
+	SHA256 string `json:"sha256"` // of its test binary
 }
 
 // Run is one run of the container.
 type Run struct {
 	ID      string  `json:"id"`
-	Exit    int     `json:"exit"` // the runtime's exit status; -1 if it is not known
+	Package string  `json:"package,omitempty"` // in a recording of several packages: whose tests ran
+	Exit    int     `json:"exit"`              // the runtime's exit status; -1 if it is not known
 	Seconds float64 `json:"seconds,omitempty"`
 	// Varied is what record --stress set for this run, such as GOGC=5 or -test.shuffle=3.
 	Varied []string `json:"varied,omitempty"`
@@ -131,6 +141,8 @@ type Caller struct {
 	PCs   []uint64 `json:"pcs,omitempty"`   // the user stack, innermost first, where nobody has resolved it
 	Stack []string `json:"stack,omitempty"` // the same as functions
 	Test  string   `json:"test,omitempty"`  // the test function on the stack
+	// Package is whose tests ran, in a recording of several packages.
+	Package string `json:"package,omitempty"`
 }
 
 // Function returns the innermost function on the stack that is not the way into the kernel, or "".
@@ -143,11 +155,14 @@ func (c Caller) Function() string {
 	return ""
 }
 
-// String names the caller as reports do: the function, or else the process, and the test.
+// String names the caller as reports do: the function, or else the process, the test, and of several packages which.
 func (c Caller) String() string {
 	name := cmp.Or(c.Function(), c.Comm)
 	if c.Test != "" && !strings.HasSuffix(name, "."+c.Test) {
 		name += " <- " + c.Test
+	}
+	if c.Package != "" {
+		name += " in " + c.Package
 	}
 	return name
 }
@@ -249,6 +264,9 @@ func (r *Recording) check() error {
 	for _, run := range r.Runs {
 		if run.ID == "" || runs[run.ID] {
 			return fmt.Errorf("run id %q is empty or stands twice", run.ID)
+		}
+		if in := func(p Package) bool { return p.Path == run.Package }; len(r.Workload.Packages) > 0 != (run.Package != "") || run.Package != "" && !slices.ContainsFunc(r.Workload.Packages, in) {
+			return fmt.Errorf("run %q is of package %q, which the workload does not list", run.ID, run.Package)
 		}
 		runs[run.ID] = true
 	}
@@ -488,6 +506,7 @@ const (
 	DropDeadline   = "deadline"
 	DropKilled     = "killed"
 	DropCollect    = "collect"
+	DropBuild      = "build"
 )
 
 var dropTexts = map[string]string{
@@ -504,5 +523,6 @@ var dropTexts = map[string]string{
 	DropNotStarted: "workloads that were never executed",
 	DropDeadline:   "runs ended by the deadline",
 	DropCollect:    "recordings that the poststop hook could not collect",
+	DropBuild:      "packages whose tests did not build",
 	DropKilled:     "runs ended by a signal to seccompgen or to the runtime",
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // Saturation says how far the runs of a recording have shown all that the workload does. It does not depend on the order of
-// the runs. A call counts once in a run, whatever its phase: a profile lists it or does not.
+// the runs. A call counts once in a run, whatever its phase: a profile lists it or does not. With several packages a run is one of
+// each of them.
 type Saturation struct {
 	Runs   int         `json:"runs"`
 	PerRun []RunCalls  `json:"perRun"`
@@ -66,7 +67,8 @@ func Saturate(r *Recording) *Saturation {
 		abi specs.Arch
 		nr  uint32
 	}
-	in := map[call]map[string]bool{}
+	round, n := r.rounds()
+	in := map[call]map[int]bool{}
 	var abis []specs.Arch
 	for _, s := range r.Syscalls {
 		if s.Denied != nil {
@@ -74,16 +76,16 @@ func Saturate(r *Recording) *Saturation {
 		}
 		c := call{s.ABI, s.Nr}
 		if in[c] == nil {
-			in[c] = map[string]bool{}
+			in[c] = map[int]bool{}
 		}
 		for _, id := range s.Runs {
-			in[c][id] = true
+			in[c][round[id]] = true
 		}
 		abis = append(abis, s.ABI)
 	}
 	added := additions([]*Recording{r}, sortABIs(abis), nil)
-	s := &Saturation{Runs: len(r.Runs), PerRun: []RunCalls{}, Calls: []Frequency{}}
-	var all, beyond []map[string]bool
+	s := &Saturation{Runs: n, PerRun: []RunCalls{}, Calls: []Frequency{}}
+	var all, beyond []map[int]bool
 	for c, runs := range in {
 		name := Name(c.abi, c.nr)
 		s.Calls = append(s.Calls, Frequency{ABI: c.abi, Nr: c.nr, Name: name, Runs: len(runs)})
@@ -95,14 +97,19 @@ func Saturate(r *Recording) *Saturation {
 	slices.SortFunc(s.Calls, func(a, b Frequency) int {
 		return cmp.Or(cmp.Compare(a.Runs, b.Runs), cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr))
 	})
+	named := make([]bool, n)
 	for _, run := range r.Runs {
-		n := 0
+		i, made := round[run.ID], 0
+		if named[i] {
+			continue
+		}
+		named[i] = true
 		for _, runs := range all {
-			if runs[run.ID] {
-				n++
+			if runs[i] {
+				made++
 			}
 		}
-		s.PerRun = append(s.PerRun, RunCalls{run.ID, n})
+		s.PerRun = append(s.PerRun, RunCalls{run.ID, made})
 	}
 	if s.Runs > 1 {
 		s.All, s.Beyond = estimate(all, s.Runs), estimate(beyond, s.Runs)
@@ -111,10 +118,10 @@ func Saturate(r *Recording) *Saturation {
 }
 
 // estimate takes the runs of each call, and how many runs there are.
-func estimate(calls []map[string]bool, m int) *Estimate {
+func estimate[K comparable](calls []map[K]bool, m int) *Estimate {
 	e := &Estimate{Calls: len(calls), Coverage: 1}
 	frequencies := make([]int, m+1) // how many calls were seen in that many runs
-	alone := map[string]bool{}
+	alone := map[K]bool{}
 	sum := 0
 	for _, runs := range calls {
 		frequencies[len(runs)]++

@@ -217,11 +217,11 @@ func build(c *cli.Context) error {
 			}
 			say(c.App.ErrWriter, "recording %s was made without a filter: %s of %s %s come from measurement, not from these runs", r.ID, plural(len(calls), "call"), r.Runtime.Name, r.Runtime.Version)
 		}
-		if len(r.Runs) > 1 {
-			say(c.App.ErrWriter, "recording %s, %s: %s", r.ID, plural(len(r.Runs), "run"), profile.Saturate(r))
+		if s := profile.Saturate(r); s.Runs > 1 {
+			say(c.App.ErrWriter, "recording %s, %s: %s", r.ID, plural(len(r.Runs), "run"), s)
 		}
-		if i := slices.IndexFunc(r.Runs, func(run profile.Run) bool { return run.Exit > 0 }); i >= 0 {
-			warn(c.App.ErrWriter, "recording %s: the workload exited with %d: calls that come after its failure are not in the profile", r.ID, r.Runs[i].Exit)
+		for _, run := range failedRuns(r) {
+			warn(c.App.ErrWriter, "recording %s: %s exited with %d: calls that come after its failure are not in the profile", r.ID, cmp.Or(run.Package, "the workload"), run.Exit)
 		}
 	}
 	for _, u := range why.Unknown {

@@ -77,7 +77,7 @@ func created() (time.Time, error) {
 // nameOf returns what a profile is called after.
 func nameOf(recordings []*profile.Recording, binaries []profile.Binary) string {
 	if len(recordings) > 0 {
-		return recordings[0].Workload.Package
+		return recordings[0].Workload.Name()
 	}
 	return filepath.Base(binaries[0].Path)
 }

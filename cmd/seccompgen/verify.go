@@ -25,10 +25,14 @@ func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "run the workload under a profile: zero denials and the same test results, or who was denied what",
-		ArgsUsage: "(PACKAGE | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
+		ArgsUsage: "(PACKAGE ... | --bundle DIR | --exec -- COMMAND ...) [-- TEST FLAGS]",
 		Description: `Makes --runs runs under every runtime of the list, with no_new_privs on, off or both,
 and accepts zero denials and the same test results only. It stops at the first run
 that fails, unless --keep-going is given. It needs root.
+
+With several packages, or a pattern such as ./..., go test finds, builds and prints,
+and its flags follow --. There is one verdict. It is of all packages: each stops at its
+first run that fails, and the others go on. --repair and --shrink take one package.
 
 --repair adds what the profile denies and verifies again, until --runs runs pass.
 Calls that give away the host or other processes are added only if --allow names
@@ -37,7 +41,7 @@ them; without it the repair writes nothing.
 --shrink goes below what was observed: the result denies calls that the workload
 makes and its tests tolerate. The certificate says what failed without each call that
 is left. After --budget, or Ctrl-C, the same command goes on from there.`,
-		Flags: slices.Concat(workloadFlags(), reportFlags(), repairFlags(), []cli.Flag{
+		Flags: slices.Concat(workloadFlags(), packageFlags(), reportFlags(), repairFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "profile", Usage: "verify the profile in `FILE`, in runtime-spec's format"},
 			&cli.StringFlag{Name: "recording", Usage: "compare test results with those in `FILE` (default: a control run without the profile)"},
 			&cli.IntFlag{Name: "jobs", DefaultText: "a run a core where runs cannot meet, else one", Usage: "make `N` runs at a time"},
@@ -85,6 +89,21 @@ func verifyAction(c *cli.Context) (err error) {
 	if !c.Bool("verbose") && !c.Bool("debug") {
 		o.Run.Output = io.Discard
 	}
+	if w.patterns != nil {
+		r, spec, err := verifyPackages(c, w, p, o)
+		if err != nil {
+			return err
+		}
+		if err := reports.write(r, spec); err != nil {
+			return err
+		}
+		return conclude(c, r)
+	}
+	if o.Recorded != nil && len(o.Recorded.Workload.Packages) > 0 {
+		if o.Recorded, err = ofPackage(o.Recorded, w.bundle.Workload.Package); err != nil {
+			return err
+		}
+	}
 	switch {
 	case c.IsSet("repair"):
 		return repair(c, w, p, o, reports)
@@ -112,6 +131,8 @@ func jobs(c *cli.Context, w *workload) int {
 	switch {
 	case c.IsSet("jobs"):
 		return c.Int("jobs")
+	case w.patterns != nil: // the packages run side by side
+		return 1
 	case !w.bundle.Host || c.String("network") == "host" || len(c.StringSlice("mount")) > 0:
 		return 1
 	}

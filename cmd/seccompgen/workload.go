@@ -14,6 +14,7 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/bundle"
 	"github.com/seccompgen/seccompgen/internal/container"
+	"github.com/seccompgen/seccompgen/internal/gotest"
 	"github.com/seccompgen/seccompgen/internal/ociruntime"
 	"github.com/seccompgen/seccompgen/internal/verify"
 )
@@ -41,7 +42,8 @@ func workloadFlags() []cli.Flag {
 // workload is what a command that runs containers was asked to run.
 type workload struct {
 	session  *container.Session
-	bundle   *bundle.Bundle
+	bundle   *bundle.Bundle // nil for several packages
+	patterns []string       // of several packages
 	race     *bundle.Bundle // the same with the race detector, or nil
 	run      container.Options
 	settings []verify.Setting
@@ -104,10 +106,15 @@ func (v *onOff) values() []bool {
 
 // openWorkload prepares a session and the bundle that the command line asks for. The caller closes the session.
 func openWorkload(c *cli.Context) (w *workload, err error) {
-	if err := noMoreThan(c, 1); err != nil {
+	w = &workload{runs: c.Int("runs"), stress: c.Bool("stress")}
+	if !c.Bool("exec") && !c.IsSet("bundle") && gotest.Several(c.Args().Slice()) {
+		w.patterns = c.Args().Slice()
+	} else if err := noMoreThan(c, 1); err != nil {
 		return nil, err
 	}
-	w = &workload{runs: c.Int("runs"), stress: c.Bool("stress")}
+	if err := checkPackageFlags(c, w.patterns != nil); err != nil {
+		return nil, err
+	}
 	if w.runs < 1 {
 		return nil, fmt.Errorf("--runs %d: at least one run is needed", w.runs)
 	}
@@ -133,8 +140,10 @@ func openWorkload(c *cli.Context) (w *workload, err error) {
 	if w.session, err = container.NewSession(); err != nil {
 		return nil, err
 	}
-	if err := w.open(c); err != nil {
-		return nil, errors.Join(err, w.session.Close())
+	if w.patterns == nil {
+		if err := w.open(c); err != nil {
+			return nil, errors.Join(err, w.session.Close())
+		}
 	}
 	nnps := noNewPrivileges(c)
 	if c.IsSet("bundle") && !c.IsSet("no-new-privileges") {
@@ -168,11 +177,16 @@ func (w *workload) open(c *cli.Context) (err error) {
 	return nil
 }
 
-func openBundle(c *cli.Context, dir string, race bool) (*bundle.Bundle, error) {
-	o := bundle.Options{
+func bundleOptions(c *cli.Context) bundle.Options {
+	return bundle.Options{
 		Rootfs: c.String("rootfs"), Env: c.StringSlice("env"), Mounts: c.StringSlice("mount"), User: c.String("user"),
-		Network: c.String("network"), NoNewPrivileges: noNewPrivileges(c)[0], Race: race,
+		Network: c.String("network"), NoNewPrivileges: noNewPrivileges(c)[0],
 	}
+}
+
+func openBundle(c *cli.Context, dir string, race bool) (*bundle.Bundle, error) {
+	o := bundleOptions(c)
+	o.Race = race
 	pkg, rest := c.Args().First(), restOf(c)
 	kinds := 0
 	for _, given := range []bool{pkg != "", c.IsSet("bundle"), c.Bool("exec")} {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seccompgen/seccompgen/internal/gotest"
 	"github.com/seccompgen/seccompgen/profile"
 )
 
@@ -57,30 +58,40 @@ func Package(ctx context.Context, pkg string, flags []string, dir string, o Opti
 	if _, err := os.Stat(bin); err != nil {
 		return nil, fmt.Errorf("package %s has no tests", info.ImportPath)
 	}
-	// -test.v=test2json marks the lines that name results, so that no output of a test is taken for one.
-	args = append([]string{bin, "-test.paniconexit0", "-test.v=test2json"}, TestFlags(flags)...)
-	init, err := writeInit(dir)
-	if err != nil {
-		return nil, err
-	}
-	b, err := fromHost(append([]string{init}, args...), info.Dir, o)
-	if err != nil {
-		return nil, err
-	}
-	b.Binary, b.Init = bin, true
-	b.Workload = profile.Workload{Package: info.ImportPath, Module: "std", Args: args[1:], User: b.Workload.User}
+	module := "std"
 	if m := info.Module; m != nil {
-		b.Workload.Module = m.Path
+		module = m.Path
 		if m.Version != "" {
-			b.Workload.Module += "@" + m.Version
+			module += "@" + m.Version
 		}
 	}
-	built, err := buildinfo.ReadFile(bin)
+	return Tests(&gotest.Test{Package: info.ImportPath, Module: module, Binary: bin, Dir: info.Dir, Flags: flags}, o)
+}
+
+// Tests makes a bundle that runs a test binary in its package's directory. The init that it runs as a child of is written beside
+// the binary.
+func Tests(t *gotest.Test, o Options) (*Bundle, error) {
+	if o.Rootfs != "" {
+		return nil, fmt.Errorf("package %s needs the host's root file system, where its directory is: leave out --rootfs", t.Package)
+	}
+	// -test.v=test2json marks the lines that name results, so that no output of a test is taken for one.
+	args := append([]string{t.Binary, "-test.paniconexit0", "-test.v=test2json"}, TestFlags(t.Flags)...)
+	init, err := writeInit(filepath.Dir(t.Binary))
+	if err != nil {
+		return nil, err
+	}
+	b, err := fromHost(append([]string{init}, args...), t.Dir, o)
+	if err != nil {
+		return nil, err
+	}
+	b.Binary, b.Init = t.Binary, true
+	b.Workload = profile.Workload{Package: t.Package, Module: t.Module, Args: args[1:], User: b.Workload.User}
+	built, err := buildinfo.ReadFile(t.Binary)
 	if err != nil {
 		return nil, fmt.Errorf("read the build info of the tests: %w", err)
 	}
 	b.Workload.Go = built.GoVersion
-	b.Workload.SHA256, err = fileSHA256(bin)
+	b.Workload.SHA256, err = fileSHA256(t.Binary)
 	return b, err
 }
 

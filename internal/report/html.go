@@ -168,7 +168,7 @@ func (d *Document) heatMap() *heatMap {
 		if n := len(part.Rows); n == 0 || part.Rows[n-1].Test != s.Test {
 			part.Rows = append(part.Rows, heatRow{s.Test, make([]heatCell, len(part.Calls))})
 		}
-		part.Rows[len(part.Rows)-1].Cells[at%columns] = heatCell{s.Runs, 1 + min(3, 4*s.Runs/(d.Recording.Runs+1))}
+		part.Rows[len(part.Rows)-1].Cells[at%columns] = heatCell{s.Runs, 1 + min(3, 4*s.Runs/(d.Saturation.Runs+1))}
 	}
 	return m
 }

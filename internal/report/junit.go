@@ -62,7 +62,11 @@ func (s *suite) add(class, name, kind, message, text string) {
 func (d *Document) JUnit(to io.Writer) error {
 	all := suites{Name: strings.TrimSpace("seccomp profile " + d.title())}
 	for i, run := range d.Runs {
-		s := suite{Name: fmt.Sprintf("run %d under %s %s", i+1, run.Runtime.Name, run.Runtime.Version), Time: fmt.Sprintf("%.3f", run.Seconds)}
+		of := ""
+		if run.Package != "" {
+			of = " of " + run.Package
+		}
+		s := suite{Name: fmt.Sprintf("run %d%s under %s %s", i+1, of, run.Runtime.Name, run.Runtime.Version), Time: fmt.Sprintf("%.3f", run.Seconds)}
 		for _, x := range d.Denials {
 			if x.Run == i+1 {
 				name := fmt.Sprintf("%s (%s, %s)", x.CallName(), abi(x.ABI), x.Answer())

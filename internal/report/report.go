@@ -128,7 +128,11 @@ func sightings(r *profile.Recording, s *profile.Saturation) []Sighting {
 		call := Sighting{ABI: c.ABI, Name: profile.Name(c.ABI, c.Nr)}
 		n := runs[call]
 		for _, who := range c.Callers {
-			all = append(all, Sighting{Test: who.Test, ABI: call.ABI, Name: call.Name, Runs: n})
+			test := who.Test
+			if test != "" {
+				test = profile.TestIn(who.Package, test)
+			}
+			all = append(all, Sighting{Test: test, ABI: call.ABI, Name: call.Name, Runs: n})
 		}
 	}
 	slices.SortFunc(all, func(a, b Sighting) int {
@@ -171,7 +175,7 @@ func (d *Document) title() string {
 		return ""
 	}
 	w := d.Recording.Workload
-	return cmp.Or(w.Package, strings.Join(w.Args, " "))
+	return cmp.Or(w.Name(), strings.Join(w.Args, " "))
 }
 
 func abi(a specs.Arch) string { return strings.TrimPrefix(string(a), "SCMP_ARCH_") }

@@ -58,6 +58,7 @@ type Report struct {
 
 // Run is one run under the profile.
 type Run struct {
+	Package         string          `json:"package,omitempty"` // of several
 	Runtime         profile.Runtime `json:"runtime"`
 	NoNewPrivileges bool            `json:"noNewPrivileges"`
 	Varied          []string        `json:"varied,omitempty"` // what --stress set

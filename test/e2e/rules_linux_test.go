@@ -100,7 +100,7 @@ func TestImports(t *testing.T) {
 
 // edges are the imports between internal packages.
 var edges = map[string][]string{
-	"internal/bundle":     {"internal/docker"},
+	"internal/bundle":     {"internal/docker", "internal/gotest"},
 	"internal/container":  {"internal/bundle", "internal/ociruntime", "internal/testresult"},
 	"internal/hook":       {"internal/annotation", "internal/dropin", "internal/journal", "internal/ociruntime", "internal/programs", "internal/recordings", "internal/rootless", "internal/version", "internal/wrapper"},
 	"internal/nri":        {"internal/annotation", "internal/journal", "internal/recordings"},

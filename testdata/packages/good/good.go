@@ -1,0 +1,2 @@
+// Package good has no tests.
+package good

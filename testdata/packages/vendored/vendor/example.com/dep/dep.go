@@ -1,0 +1,2 @@
+// Package dep is a dependency.
+package dep

@@ -1,0 +1,11 @@
+//go:build vendored
+
+package vendored
+
+import (
+	"testing"
+
+	_ "example.com/dep"
+)
+
+func TestDep(*testing.T) {}

@@ -1,0 +1,5 @@
+package one
+
+import "testing"
+
+func TestIt(*testing.T) {}

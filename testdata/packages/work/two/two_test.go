@@ -1,0 +1,5 @@
+package two
+
+import "testing"
+
+func TestIt(*testing.T) {}
