@@ -150,22 +150,22 @@ type condition struct {
 
 // conditions returns what decides on the arguments of the allowed calls. For what was not observed only the Go runtime's
 // own values are known.
-func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Reason, baselines map[target]measured, same map[target]bool, abis []specs.Arch) map[string]*condition {
+func (e *evidence) conditions() map[string]*condition {
 	all := map[string]*condition{}
-	for t := range allowed {
+	for t := range e.allowed {
 		nr, _ := Number(t.abi, t.name)
 		if masks := ArgumentMasks(t.abi, nr); masks != nil && all[t.name] == nil {
 			all[t.name] = &condition{name: t.name, masks: masks, values: map[[6]uint32]string{}}
 		}
 	}
-	for _, r := range recordings {
+	for _, r := range e.recordings {
 		for _, s := range r.Syscalls {
-			if c := all[Name(s.ABI, s.Nr)]; c != nil && s.Denied == nil && slices.Contains(o.Phases, s.Phase) {
+			if c := all[Name(s.ABI, s.Nr)]; c != nil && s.Denied == nil && slices.Contains(e.o.Phases, s.Phase) {
 				c.observe(s.Args)
 			}
 		}
 	}
-	for t, reasons := range allowed {
+	for t, reasons := range e.allowed {
 		c := all[t.name]
 		if c == nil {
 			continue
@@ -173,10 +173,10 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 		if nr, _ := Number(t.abi, t.name); ArgumentMasks(t.abi, nr) == nil {
 			c.widen("they are behind a pointer on " + string(t.abi))
 		}
-		if slices.Contains(abis, specs.ArchX86) && muxed(t.name) != (mux{}) {
+		if slices.Contains(e.abis, specs.ArchX86) && muxed(t.name) != (mux{}) {
 			c.widen("i386 makes this call through " + muxed(t.name).by + " too, which hides them")
 		}
-		if _, ok := baselines[t]; ok {
+		if _, ok := e.baselines[t]; ok {
 			c.unknown("those of the runtime's own call are not known")
 		}
 		for _, r := range reasons {
@@ -184,22 +184,22 @@ func conditions(recordings []*Recording, o BuildOptions, allowed map[target][]Re
 			case r.args == recorded:
 			case r.args == cloneThread:
 				c.add([6]uint32{}, r.Text)
-			case r.args == sameCalls && (same[t] || t.name != "ioctl"): // whose requests hold the size of what is passed
+			case r.args == sameCalls && (e.same[t] || t.name != "ioctl"): // whose requests hold the size of what is passed
 			case r.args == goRuntimes:
 				c.addGoRuntime(t.name)
-			case !same[t]:
+			case !e.same[t]:
 				c.unknown("those of the call that was not recorded are not known")
 			}
 		}
 	}
 	codes := map[string]code{}
-	for t, by := range whoseCode(recordings, o.Phases) {
+	for t, by := range e.codes {
 		codes[t.name] |= by
 	}
 	for name, c := range all {
 		c.limit()
-		if o.Policy != PolicyExact {
-			c.addFallbacks(name, codes[name], func(call string) bool { return allowedAnywhere(allowed, call) })
+		if e.o.Policy != PolicyExact {
+			c.addFallbacks(name, codes[name], func(call string) bool { return allowedAnywhere(e.allowed, call) })
 		}
 		c.settle()
 	}

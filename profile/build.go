@@ -49,122 +49,184 @@ type target struct {
 
 // Build makes a profile from recordings. The same recordings, in any order, give the same profile.
 func Build(recordings []*Recording, o BuildOptions) (*specs.LinuxSeccomp, *Why, error) {
-	o.Policy = cmp.Or(o.Policy, PolicyRobust)
+	o, err := o.complete()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmp.Or(checkEvidence(recordings, o), checkBinaries(recordings, o)); err != nil {
+		return nil, nil, err
+	}
+	e := newEvidence(recordings, o)
+	for _, pass := range []func(*evidence) error{
+		(*evidence).addObserved,
+		(*evidence).addBaselines,
+		(*evidence).answerClone3,
+		(*evidence).addUnseen,
+		(*evidence).addElsewhere,
+		(*evidence).addReachable,
+		(*evidence).answerErrnos,
+	} {
+		if err := pass(e); err != nil {
+			return nil, nil, err
+		}
+	}
+	return e.profile()
+}
+
+// complete fills in the defaults, and refuses what cannot be.
+func (o BuildOptions) complete() (BuildOptions, error) {
+	o.Policy, o.Deny = cmp.Or(o.Policy, PolicyRobust), cmp.Or(o.Deny, "errno")
 	if o.Phases == nil {
 		o.Phases = Phases()
 	}
-	action, ok := defaultActions[cmp.Or(o.Deny, "errno")]
-	if !ok {
-		return nil, nil, fmt.Errorf("deny action %q is not one of errno, kill, log", o.Deny)
+	if _, ok := defaultActions[o.Deny]; !ok {
+		return o, fmt.Errorf("deny action %q is not one of errno, kill, log", o.Deny)
 	}
 	if !slices.Contains([]Policy{PolicyExact, PolicyRobust, PolicyReachable}, o.Policy) {
-		return nil, nil, fmt.Errorf("policy %q is not one of exact, robust, reachable", o.Policy)
+		return o, fmt.Errorf("policy %q is not one of exact, robust, reachable", o.Policy)
 	}
 	for _, phase := range o.Phases {
 		if !slices.Contains(Phases(), phase) {
-			return nil, nil, fmt.Errorf("phase %q is not one of %s, %s, %s", phase, PhaseRuntime, PhaseWorkload, PhaseExec)
+			return o, fmt.Errorf("phase %q is not one of %s, %s, %s", phase, PhaseRuntime, PhaseWorkload, PhaseExec)
 		}
 	}
 	for _, arch := range o.Arch {
 		if table(arch) == nil {
-			return nil, nil, fmt.Errorf("architecture %q is not one of %v", arch, ABIs())
+			return o, fmt.Errorf("architecture %q is not one of %v", arch, ABIs())
 		}
 	}
-	if err := checkEvidence(recordings, o); err != nil {
-		return nil, nil, err
-	}
-	if err := checkBinaries(recordings, o); err != nil {
-		return nil, nil, err
-	}
-	alone := len(recordings) == 0
-	if alone {
-		recordings = []*Recording{unrecorded(o.Binaries)}
+	return o, nil
+}
+
+// evidence is what a profile is built of, and what the passes have made of it so far.
+type evidence struct {
+	recordings []*Recording
+	o          BuildOptions
+	alone      bool            // there is no recording, but binaries
+	codes      map[target]code // whose code made the calls
+	baselines  map[target]measured
+
+	abis    []specs.Arch // sorted once all are known, after the baselines
+	allowed map[target][]Reason
+	denied  map[target][]Reason // answered with ENOSYS
+	same    map[target]bool     // calls of other ABIs whose arguments are the same there in every bit
+}
+
+func newEvidence(recordings []*Recording, o BuildOptions) *evidence {
+	e := &evidence{recordings: recordings, o: o, alone: len(recordings) == 0, allowed: map[target][]Reason{}, denied: map[target][]Reason{}}
+	if e.alone {
+		e.recordings = []*Recording{unrecorded(o.Binaries)}
 	} else if o.Policy == PolicyReachable {
-		o.Arch = slices.Concat(o.Arch, otherABIs(recordings, o.Binaries))
+		e.o.Arch = slices.Concat(o.Arch, otherABIs(recordings, o.Binaries))
 	}
-	allowed := map[target][]Reason{}
-	abis := slices.Clone(o.Arch)
-	unknown := map[Unknown]bool{}
-	for _, c := range observed(recordings, o.Phases) {
-		abis = append(abis, c.target.abi)
-		allowed[c.target] = append(allowed[c.target], c.Reason)
+	e.abis = slices.Clone(e.o.Arch)
+	e.codes = whoseCode(e.recordings, o.Phases)
+	return e
+}
+
+// addObserved allows what was seen.
+func (e *evidence) addObserved() error {
+	for _, c := range observed(e.recordings, e.o.Phases) {
+		e.abis = append(e.abis, c.target.abi)
+		e.allowed[c.target] = append(e.allowed[c.target], c.Reason)
 	}
-	for _, r := range recordings {
-		for _, u := range r.Unknown {
-			unknown[u] = true
+	return nil
+}
+
+// addBaselines allows what the OCI runtimes were measured to need. From here on all ABIs are known.
+func (e *evidence) addBaselines() (err error) {
+	if e.baselines, err = runtimeBaselines(e.recordings, e.o); err != nil {
+		return err
+	}
+	here := e.baselines
+	if e.alone {
+		e.baselines = onABIs(e.baselines, e.o.Binaries)
+		for _, b := range e.o.Binaries {
+			e.abis = append(e.abis, b.abis()...)
 		}
 	}
-	baselines, err := runtimeBaselines(recordings, o)
-	if err != nil {
-		return nil, nil, err
-	}
-	here := baselines
-	if alone {
-		baselines = onABIs(baselines, o.Binaries)
-		for _, b := range o.Binaries {
-			abis = append(abis, b.abis()...)
-		}
-	}
-	for t, by := range baselines {
-		abis = append(abis, t.abi)
+	for t, by := range e.baselines {
+		e.abis = append(e.abis, t.abi)
 		text := "needed by the runtime under the filter, as measured"
 		if here[t] == nil {
 			text += " on another ABI"
 		}
-		allowed[t] = append(allowed[t], Reason{Kind: KindOCIRuntime, Text: text, Caller: by.String()})
+		e.allowed[t] = append(e.allowed[t], Reason{Kind: KindOCIRuntime, Text: text, Caller: by.String()})
 	}
-	if len(allowed) == 0 && !alone {
-		return nil, nil, fmt.Errorf("the phases %v of these recordings hold no calls", o.Phases)
+	if len(e.allowed) == 0 && !e.alone {
+		return fmt.Errorf("the phases %v of these recordings hold no calls", e.o.Phases)
 	}
-	abis = sortABIs(abis)
-	denied := answerClone3(recordings, o.Phases, allowed)
-	if o.Policy != PolicyExact {
-		for t, reasons := range additions(recordings, abis, baselines) {
-			allowed[t] = append(allowed[t], reasons...)
-		}
+	e.abis = sortABIs(e.abis)
+	return nil
+}
+
+// addUnseen allows what runs may not show.
+func (e *evidence) addUnseen() error {
+	if e.o.Policy == PolicyExact {
+		return nil
 	}
-	elsewhere, same, err := portable(recordings, allowed, o)
-	if err != nil {
-		return nil, nil, err
+	for t, reasons := range additions(e.recordings, e.abis, e.baselines) {
+		e.allowed[t] = append(e.allowed[t], reasons...)
 	}
-	maps.Copy(allowed, elsewhere)
-	if o.Policy == PolicyReachable {
-		addReachable(o, allowed)
-		maps.DeleteFunc(denied, func(t target, _ []Reason) bool { return allowedAnywhere(allowed, t.name) })
+	return nil
+}
+
+// addElsewhere allows what the same program calls on other ABIs and kernels.
+func (e *evidence) addElsewhere() error {
+	elsewhere, same, err := e.portable()
+	e.same = same
+	maps.Copy(e.allowed, elsewhere)
+	return err
+}
+
+// answerErrnos answers calls that nobody made with what makes their callers fall back on others.
+func (e *evidence) answerErrnos() error {
+	if e.o.Policy == PolicyExact {
+		return nil
 	}
-	if o.Policy != PolicyExact {
-		for _, row := range enosys() {
-			for _, abi := range abis {
-				t := target{abi, row.name}
-				if _, has := Number(abi, row.name); has && !allowedAnywhere(allowed, row.name) {
-					denied[t] = append(denied[t], Reason{Kind: KindErrno, Text: row.text})
-				}
+	for _, row := range enosys() {
+		for _, abi := range e.abis {
+			t := target{abi, row.name}
+			if _, has := Number(abi, row.name); has && !allowedAnywhere(e.allowed, row.name) {
+				e.denied[t] = append(e.denied[t], Reason{Kind: KindErrno, Text: row.text})
 			}
 		}
 	}
-	p := &specs.LinuxSeccomp{DefaultAction: action, Architectures: abis}
-	errno := uint(enosysErrno)
-	args := conditions(recordings, o, allowed, baselines, same, abis)
-	if o.AnyArguments {
+	return nil
+}
+
+// profile writes down what the passes have found.
+func (e *evidence) profile() (*specs.LinuxSeccomp, *Why, error) {
+	args := e.conditions()
+	if e.o.AnyArguments {
 		maps.DeleteFunc(args, func(name string, _ *condition) bool { return name != "clone" }) // which would make namespaces
 	}
-	p.Syscalls = allowRules(names(allowed), args)
-	if len(denied) > 0 {
-		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(denied), Action: specs.ActErrno, ErrnoRet: &errno})
+	errno := uint(enosysErrno)
+	p := &specs.LinuxSeccomp{DefaultAction: defaultActions[e.o.Deny], Architectures: e.abis, Syscalls: allowRules(names(e.allowed), args)}
+	if len(e.denied) > 0 {
+		p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{Names: names(e.denied), Action: specs.ActErrno, ErrnoRet: &errno})
 	}
-	w := &Why{Version: WhyVersion, Untested: untested(recordings, o.Binaries, allowed), Unknown: slices.Collect(maps.Keys(unknown))}
-	w.add(allowed, specs.ActAllow, nil, args, abis)
-	w.add(denied, specs.ActErrno, &errno, nil, abis)
-	slices.SortFunc(w.Unknown, func(a, b Unknown) int {
-		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr), cmp.Compare(a.Count, b.Count))
-	})
 	data, err := Encode(p)
 	if err != nil {
 		return nil, nil, err
 	}
 	sum := sha256.Sum256(data)
-	w.Profile = hex.EncodeToString(sum[:])
+	w := &Why{Version: WhyVersion, Profile: hex.EncodeToString(sum[:]), Untested: untested(e.recordings, e.o.Binaries, e.allowed), Unknown: unnamed(e.recordings)}
+	w.add(e.allowed, specs.ActAllow, nil, args, e.abis)
+	w.add(e.denied, specs.ActErrno, &errno, nil, e.abis)
 	return p, w, nil
+}
+
+// unnamed returns the numbers that were called and have no name, sorted.
+func unnamed(recordings []*Recording) []Unknown {
+	var all []Unknown
+	for _, r := range recordings {
+		all = append(all, r.Unknown...)
+	}
+	slices.SortFunc(all, func(a, b Unknown) int {
+		return cmp.Or(cmp.Compare(abiOrder(a.ABI), abiOrder(b.ABI)), cmp.Compare(a.Nr, b.Nr), cmp.Compare(a.Count, b.Count))
+	})
+	return slices.Compact(all)
 }
 
 // enosysErrno is ENOSYS on every ABI that has a table here.

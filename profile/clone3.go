@@ -10,28 +10,27 @@ import (
 // profile answers it with ENOSYS, so that what runs in containers falls back on clone.
 const clone3 = "clone3"
 
-// answerClone3 removes clone3 from what is allowed, and puts clone in its place; it returns the calls to answer with ENOSYS.
+// answerClone3 removes clone3 from what is allowed, and puts clone in its place.
 // Whose code made a call is known for Go code only, which makes clone3 where nothing else will do (a cgroup or a time
 // namespace for a child: syscall.forkAndExecInChild1) and has no fallback: then clone3 stays, with a reason that says so.
-func answerClone3(recordings []*Recording, phases []Phase, allowed map[target][]Reason) map[target][]Reason {
-	answered := map[target][]Reason{}
-	by, needed := goCaller(recordings, phases, clone3)
-	for t, reasons := range allowed {
+func (e *evidence) answerClone3() error {
+	by, needed := goCaller(e.recordings, e.o.Phases, clone3)
+	for t, reasons := range e.allowed {
 		switch {
 		case t.name != clone3:
 		case needed:
-			allowed[t] = append(reasons, Reason{Kind: KindDangerous, Text: "Go code makes it itself and has nothing to fall back on; no filter sees which namespaces it makes", Caller: by.String()})
+			e.allowed[t] = append(reasons, Reason{Kind: KindDangerous, Text: "Go code makes it itself and has nothing to fall back on; no filter sees which namespaces it makes", Caller: by.String()})
 		default:
-			delete(allowed, t)
+			delete(e.allowed, t)
 			for _, r := range reasons {
 				r.Kind, r.Text = KindErrno, r.Text+": its callers fall back on clone, of which a filter sees whether it makes namespaces"
-				answered[t] = append(answered[t], r)
+				e.denied[t] = append(e.denied[t], r)
 			}
 			on := target{t.abi, "clone"}
-			allowed[on] = append(allowed[on], Reason{Kind: KindPortability, Text: "made in place of clone3, which is answered with ENOSYS", args: cloneThread})
+			e.allowed[on] = append(e.allowed[on], Reason{Kind: KindPortability, Text: "made in place of clone3, which is answered with ENOSYS", args: cloneThread})
 		}
 	}
-	return answered
+	return nil
 }
 
 // goCaller returns the first caller that made a call in Go code: the stack of any other code has no functions. In a workload

@@ -73,38 +73,37 @@ func ParseArch(name string) (specs.Arch, error) {
 // portable returns what the same program calls on the ABIs and kernels that were asked for, in place of the calls that are
 // allowed since they were seen or since its runtime makes them. Those in same have the same arguments there in every bit:
 // what they point to is as large on all 64-bit ABIs.
-func portable(recordings []*Recording, allowed map[target][]Reason, o BuildOptions) (add map[target][]Reason, same map[target]bool, err error) {
+func (e *evidence) portable() (add map[target][]Reason, same map[target]bool, err error) {
 	add, same = map[target][]Reason{}, map[target]bool{}
-	if len(o.Arch) == 0 && o.Kernels == (Kernels{}) {
+	if len(e.o.Arch) == 0 && e.o.Kernels == (Kernels{}) {
 		return add, same, nil
 	}
-	kernels := o.Kernels
+	kernels := e.o.Kernels
 	if kernels == (Kernels{}) {
-		if kernels, err = recordedKernels(recordings); err != nil {
+		if kernels, err = recordedKernels(e.recordings); err != nil {
 			return nil, nil, err
 		}
 	}
-	codes := whoseCode(recordings, o.Phases)
-	for from, reasons := range allowed {
+	for from, reasons := range e.allowed {
 		abis := []specs.Arch{from.abi}
 		if slices.ContainsFunc(reasons, func(r Reason) bool { return r.Kind != KindOCIRuntime }) {
-			abis = append(abis, o.Arch...)
+			abis = append(abis, e.o.Arch...)
 		} else {
 			// A 32-bit x86 program is started by a 64-bit runtime.
-			abis = append(abis, slices.DeleteFunc(slices.Clone(o.Arch), func(a specs.Arch) bool { return a == specs.ArchX86 || a == specs.ArchX32 })...)
+			abis = append(abis, slices.DeleteFunc(slices.Clone(e.o.Arch), func(a specs.Arch) bool { return a == specs.ArchX86 || a == specs.ArchX32 })...)
 		}
 		for _, abi := range sortABIs(abis) {
 			if (from.name == "socketcall" || from.name == "ipc") && !Has(abi, from.name) {
 				return nil, nil, fmt.Errorf("a program was recorded making %s of %s, which hides the calls that it would make on %s: record it there", from.name, from.abi, abi)
 			}
-			w := walk{from: from, abi: abi, code: codes[from], kernels: kernels, found: map[string]Reason{}}
+			w := walk{from: from, abi: abi, code: e.codes[from], kernels: kernels, found: map[string]Reason{}}
 			if w.code == 0 {
 				w.code = anyCode
 			}
 			w.follow(from.name)
 			for name, reason := range w.found {
 				t := target{abi, name}
-				if _, have := allowed[t]; !have {
+				if _, have := e.allowed[t]; !have {
 					add[t] = append(add[t], reason)
 					alike := name == from.name && widthOf(abi)&widthOf(from.abi) == 1<<64-1
 					if other, again := same[t]; !again || other {

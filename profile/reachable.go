@@ -152,17 +152,20 @@ func onABIs(baselines map[target]measured, binaries []Binary) map[target]measure
 
 // addReachable allows all that the machine code of the binaries can make, but for the dangerous calls that no run made and
 // nobody named.
-func addReachable(o BuildOptions, allowed map[target][]Reason) {
+func (e *evidence) addReachable() error {
+	if e.o.Policy != PolicyReachable {
+		return nil
+	}
 	seen := map[string]bool{}
-	for t, reasons := range allowed {
+	for t, reasons := range e.allowed {
 		seen[t.name] = seen[t.name] || slices.ContainsFunc(reasons, func(r Reason) bool { return r.Kind == KindObserved })
 	}
-	before := maps.Clone(allowed)
-	for _, b := range o.Binaries {
+	before := maps.Clone(e.allowed)
+	for _, b := range e.o.Binaries {
 		for _, c := range b.Static.Reachable {
 			t := target{c.ABI, Name(c.ABI, c.Nr)}
 			danger := AskFirst(t.name)
-			named := slices.Contains(o.Allow, t.name)
+			named := slices.Contains(e.o.Allow, t.name)
 			if t.name == "" || danger != "" && !seen[t.name] && !named {
 				continue
 			}
@@ -173,12 +176,14 @@ func addReachable(o BuildOptions, allowed map[target][]Reason) {
 			case onlyRuntime(c.Functions):
 				r.args = goRuntimes
 			}
-			allowed[t] = append(allowed[t], r)
+			e.allowed[t] = append(e.allowed[t], r)
 			if named && danger != "" {
-				allowed[t] = append(allowed[t], Reason{Kind: KindDangerous, Text: "allowed by --allow, not by evidence: " + danger, Caller: r.Caller, args: r.args})
+				e.allowed[t] = append(e.allowed[t], Reason{Kind: KindDangerous, Text: "allowed by --allow, not by evidence: " + danger, Caller: r.Caller, args: r.args})
 			}
 		}
 	}
+	maps.DeleteFunc(e.denied, func(t target, _ []Reason) bool { return allowedAnywhere(e.allowed, t.name) })
+	return nil
 }
 
 // onlyRuntime reports whether functions are all of the Go runtime's. Of a list that may be cut short nobody knows.

@@ -22,7 +22,7 @@ var mutants = []mutant{
 	{what: "arguments beside those that were not kept are all", old: "if a == nil || b == nil || !slices.Equal(a.Masks, b.Masks) {\n\t\treturn nil\n\t}\n\tif a.Full", new: "if a == nil {\n\t\treturn b\n\t}\n\tif b == nil {\n\t\treturn a\n\t}\n\tif !slices.Equal(a.Masks, b.Masks) {\n\t\treturn nil\n\t}\n\tif a.Full"},
 	{what: "arguments of another mask are taken as they are", old: "case args == nil || !slices.Equal(args.Masks, c.masks):", new: "case args == nil:"},
 	{what: "the limit of conditions is one less", old: "if len(c.values) > maxRules {", new: "if len(c.values) >= maxRules {"},
-	{what: "the other version of IP is allowed under the exact policy", old: "if o.Policy != PolicyExact {\n\t\t\tc.addFallbacks", new: "if o.Policy != \"\" {\n\t\t\tc.addFallbacks"},
+	{what: "the other version of IP is allowed under the exact policy", old: "if e.o.Policy != PolicyExact {\n\t\t\tc.addFallbacks", new: "if e.o.Policy != \"\" {\n\t\t\tc.addFallbacks"},
 	{what: "clone in place of clone3 may make namespaces", old: "c.add([6]uint32{}, r.Text)", new: "c.widen(r.Text)"},
 	{what: "entries that say the same as the default are kept", old: "if v == r.Default {\n\t\t\t\tcontinue\n\t\t\t}", new: ""},
 	{what: "an action has the name of another", old: "return \"kills the thread\"", new: "return \"kills the process\""},
