@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/seccompgen/seccompgen/internal/docker"
+	"github.com/seccompgen/seccompgen/internal/gobin"
 	"github.com/seccompgen/seccompgen/internal/programs"
 	"github.com/seccompgen/seccompgen/internal/scmp"
 	"github.com/seccompgen/seccompgen/profile"
@@ -267,6 +268,9 @@ func analyze(path string) (profile.Binary, error) {
 	}
 	defer f.Close()
 	b, err := programs.Inspect(f)
+	if errors.Is(err, gobin.ErrNotGo) {
+		return b, fmt.Errorf("%s is not a Go program", path)
+	}
 	if err != nil {
 		return b, fmt.Errorf("analyze %s: %w", path, err)
 	}
