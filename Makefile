@@ -103,7 +103,7 @@ fresh: ## run the two commands of the README in a new Debian tree (root)
 	scripts/fresh
 
 lint: ## formatting, vet on all platforms, golangci-lint
-	@test -z "$$(gofmt -l . | grep -v _bpfel.go | tee /dev/stderr)"
+	@wrong=$$(gofmt -l . | grep -v _bpfel.go); [ -z "$$wrong" ] || { echo "gofmt: $$wrong" >&2; false; }
 	go vet -tags seccomp ./...
 	GOOS=darwin go vet ./tracer ./profile
 	GOARCH=arm64 CGO_ENABLED=0 go vet ./tracer/... ./profile ./cmd/oci-hook
