@@ -24,7 +24,7 @@ const (
 )
 
 // pinDir is of this layout only: another build's recordings are not ours to read.
-var pinDir = filepath.Join(pinRoot, layout())
+var pinDir = sync.OnceValue(func() string { return filepath.Join(pinRoot, layout()) })
 
 // hostProcess is in the mount namespace from which the hooks of this host look for pins.
 var hostProcess = 1

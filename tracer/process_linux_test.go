@@ -211,7 +211,7 @@ func TestHalfMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{pinDir, pinDir + halfMade} {
+	for _, dir := range []string{pinDir(), pinDir() + halfMade} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -119,7 +119,7 @@ func open() (*set, error) {
 	s := new(set)
 	for name, m := range s.maps() {
 		var err error
-		if *m, err = ebpf.LoadPinnedMap(filepath.Join(pinDir, name), nil); err != nil {
+		if *m, err = ebpf.LoadPinnedMap(filepath.Join(pinDir(), name), nil); err != nil {
 			s.Close()
 			return nil, fmt.Errorf("open pinned map %s: %w", name, err)
 		}
@@ -160,10 +160,10 @@ func load() (*set, error) {
 		return nil, fmt.Errorf("find the recorder's maps: %w", err)
 	}
 	// Remove what a killed process left half-made. A complete set would have been opened above.
-	if err := removePins(pinDir); err != nil {
+	if err := removePins(pinDir()); err != nil {
 		return nil, err
 	}
-	tmp := pinDir + halfMade
+	tmp := pinDir() + halfMade
 	if err := os.MkdirAll(tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("make the pin directory: %w", err)
 	}
@@ -184,7 +184,7 @@ func load() (*set, error) {
 			return nil, err
 		}
 	}
-	if err := os.Rename(tmp, pinDir); err != nil {
+	if err := os.Rename(tmp, pinDir()); err != nil {
 		return nil, fmt.Errorf("name the pin directory: %w", err)
 	}
 	return s, nil
@@ -198,15 +198,15 @@ func (s *set) watchExits() error {
 		if h.event != sysExit {
 			continue
 		}
-		if _, err := os.Stat(h.pin(pinDir, "link")); err == nil {
+		if _, err := os.Stat(h.pin(pinDir(), "link")); err == nil {
 			return nil
 		}
-		p, err := ebpf.LoadPinnedProgram(h.pin(pinDir, "prog"), nil)
+		p, err := ebpf.LoadPinnedProgram(h.pin(pinDir(), "prog"), nil)
 		if err != nil {
 			return fmt.Errorf("open pinned program %s: %w", h.program, err)
 		}
 		defer p.Close()
-		return h.attach(p, pinDir)
+		return h.attach(p, pinDir())
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (s *set) watchExits() error {
 func misses() (map[string]uint64, error) {
 	all := map[string]uint64{} // without those that were never skipped
 	for _, h := range hooks(preemptible()) {
-		p, err := ebpf.LoadPinnedProgram(h.pin(pinDir, "prog"), nil)
+		p, err := ebpf.LoadPinnedProgram(h.pin(pinDir(), "prog"), nil)
 		if err != nil {
 			return nil, fmt.Errorf("open pinned program %s: %w", h.program, err)
 		}
@@ -256,7 +256,7 @@ func tidy(metas map[uint32]meta) error {
 	if len(metas) > 0 {
 		return nil
 	}
-	if err := removePins(pinDir); err != nil {
+	if err := removePins(pinDir()); err != nil {
 		return err
 	}
 	if err := os.Remove(pinRoot); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -307,7 +307,7 @@ func (s *set) release(slot uint32, m meta, others map[uint32]meta) error {
 // its callers go on; none while it is not recorded. To
 // ask it costs nothing: bpf(2) would keep programs of perf events from running where its caller is preempted.
 func Watch(id string) (denied func() uint64, err error) {
-	slots, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, "slots"), nil)
+	slots, err := ebpf.LoadPinnedMap(filepath.Join(pinDir(), "slots"), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open the slots: %w", err)
 	}
