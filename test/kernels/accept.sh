@@ -126,8 +126,13 @@ seccompgen record -o /tmp/go.json --exec -- /work/go.test -test.short >/tmp/out 
 seccompgen build -o /tmp/go.profile.json /tmp/go.json >/tmp/out 2>&1 || fail "build for a Go test: $(tail -n 1 /tmp/out)"
 passed=0
 for i in $(seq "$n"); do
-	case $(verify /tmp/go.json /tmp/go.profile.json /work/go.test -test.short) in pass:*) passed=$((passed + 1)) ;; esac
+	said=$(verify /tmp/go.json /tmp/go.profile.json /work/go.test -test.short)
+	case $said in
+	pass:*) passed=$((passed + 1)) ;;
+	inconclusive:*) echo "accept: $said" ;;
+	*) fail "a Go test: $said" ;;
+	esac
 done
 echo "accept: go $passed/$n"
-[ "$passed" = "$n" ] || fail "a Go test was verified in $passed of $n runs: $(tail -n 1 /tmp/err)"
+[ $((passed + most)) -ge "$n" ] || fail "a Go test was verified in $passed of $n runs"
 exit $failed
