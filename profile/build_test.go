@@ -3,14 +3,14 @@ package profile
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/test/golden"
 )
 
 func build(t testing.TB, o BuildOptions, rs ...*Recording) (*specs.LinuxSeccomp, *Why) {
@@ -46,26 +46,9 @@ func TestBuildGolden(t *testing.T) {
 			if err := w.Write(&why); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name+".json", data)
-			golden(t, name+".why.json", why.Bytes())
+			golden.Check(t, "testdata/"+name+".json", data)
+			golden.Check(t, "testdata/"+name+".why.json", why.Bytes())
 		})
-	}
-}
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (go test ./profile -update writes it anew):\n%s", path, diff)
 	}
 }
 

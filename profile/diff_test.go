@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/seccompgen/seccompgen/test/golden"
 )
 
 func parse(t testing.TB, text string) *specs.LinuxSeccomp {
@@ -164,5 +166,5 @@ func TestDiffOfGoldens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "exact-robust.diff.json", append(data, '\n'))
+	golden.Check(t, "testdata/exact-robust.diff.json", append(data, '\n'))
 }

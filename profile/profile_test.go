@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -15,8 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const x64, i386 = specs.ArchX86_64, specs.ArchX86
 
@@ -289,7 +286,7 @@ func TestReadArgumentsRefuses(t *testing.T) {
 }
 
 // The runtimes that a profile is for have what is implicit too, where they are written in Go.
-func TestFloorsClosure(t *testing.T) {
+func TestBaselinesOfGo(t *testing.T) {
 	r := recording(t, "a", call(t, PhaseWorkload, x64, "read"))
 	r.Programs, r.Boundary = notGo, BoundaryExecve
 	for name, want := range map[string]bool{"runc": true, "crun": false} {

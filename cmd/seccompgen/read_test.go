@@ -25,7 +25,7 @@ func call(t *testing.T, args ...string) (stdout, stderr string, code int) {
 }
 
 // golden is a profile that package profile tests.
-func golden(name string) string { return filepath.Join("..", "..", "profile", "testdata", name) }
+func ofProfile(name string) string { return filepath.Join("..", "..", "profile", "testdata", name) }
 
 func write(t *testing.T, dir, name, text string) string {
 	t.Helper()
@@ -55,7 +55,7 @@ func recorded(t *testing.T, dir string) string {
 }
 
 func TestBadUse(t *testing.T) {
-	exact, missing := golden("exact.json"), filepath.Join(t.TempDir(), "no.json")
+	exact, missing := ofProfile("exact.json"), filepath.Join(t.TempDir(), "no.json")
 	for line, want := range map[string]string{
 		"diff":                                        "give two profiles",
 		"diff " + exact:                               "give two profiles",
@@ -68,11 +68,11 @@ func TestBadUse(t *testing.T) {
 		"explain --compare podman " + exact:           "is not docker",
 		"explain --compare docker " + exact + " read": "leave the system call out",
 		"explain " + exact + " opemat":                `no ABI has a system call "opemat"`,
-		"explain --why " + golden("robust.why.json") + " " + exact: "why.json explains another profile",
+		"explain --why " + ofProfile("robust.why.json") + " " + exact: "why.json explains another profile",
 		"inspect":                                    "give a PROFILE or --pid PID",
 		"inspect --pid 1 " + exact:                   "give a PROFILE or --pid PID",
 		"inspect --runtime lxc " + exact:             `runtime "lxc" is not one of runc, crun`,
-		"inspect " + golden("exact.why.json"):        "is not runtime-spec",
+		"inspect " + ofProfile("exact.why.json"):        "is not runtime-spec",
 		"build --format xml r":                       `format "xml" is not one of [oci docker podman spo pod artifact]`,
 		"build --push reg/x r":                       "--push goes with --format artifact",
 		"build --format artifact -o - r":             "give -o DIR",
@@ -86,7 +86,7 @@ func TestBadUse(t *testing.T) {
 }
 
 func TestDiffCommand(t *testing.T) {
-	exact, robust := golden("exact.json"), golden("robust.json")
+	exact, robust := ofProfile("exact.json"), ofProfile("robust.json")
 	for _, c := range []struct {
 		args []string
 		code int
@@ -147,11 +147,11 @@ func TestExplainCommand(t *testing.T) {
 }
 
 func TestInspectCommand(t *testing.T) {
-	stdout, stderr, code := call(t, "inspect", golden("exact.json"))
+	stdout, stderr, code := call(t, "inspect", ofProfile("exact.json"))
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "return kills the thread") || !strings.Contains(stdout, "openat") {
 		t.Errorf("exit %d, %q, %s", code, stderr, stdout)
 	}
-	crun, _, _ := call(t, "inspect", "--runtime", "crun", "--json", golden("exact.json"))
+	crun, _, _ := call(t, "inspect", "--runtime", "crun", "--json", ofProfile("exact.json"))
 	var filters []filter
 	if err := json.Unmarshal([]byte(crun), &filters); err != nil || len(filters) != 1 || strings.Contains(crun, "ENOSYS") || !strings.Contains(stdout, "ENOSYS") {
 		t.Errorf("crun has no rule of its own: %v, %s", err, crun)

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -13,12 +11,10 @@ import (
 	"text/template"
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/renameio/v2"
 	"github.com/urfave/cli/v2"
-)
 
-var update = flag.Bool("update", false, "write what is made from the commands")
+	"github.com/seccompgen/seccompgen/test/golden"
+)
 
 var functions = template.FuncMap{
 	"name":     func(f cli.Flag) string { name, _, _ := strings.Cut(f.String(), "\t"); return name },
@@ -139,18 +135,6 @@ func TestReference(t *testing.T) {
 		"share/man/man1/seccompgen.1":                     md2man.Render(render(manual)),
 		"share/fish/vendor_completions.d/seccompgen.fish": []byte(strings.ReplaceAll(fish, "`", "")),
 	} {
-		path := filepath.Join("..", "..", file)
-		if *update {
-			if err := renameio.WriteFile(path, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s: run make reference: %s", file, diff)
-		}
+		golden.Check(t, filepath.Join("..", "..", file), want) // make reference
 	}
 }

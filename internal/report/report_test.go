@@ -3,7 +3,6 @@ package report
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,9 +20,8 @@ import (
 
 	"github.com/seccompgen/seccompgen/internal/verify"
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // hostile is what a test can be called, and what a program can be called.
 const hostile = "Test/<script>window.pwned=1</script>|a\\|b`c``@all\n[x](javascript:1)\x01\"'&{{.}}"
@@ -120,19 +118,7 @@ func TestGolden(t *testing.T) {
 					t.Fatalf("%s%s differs from one time to the next", name, ext)
 				}
 			}
-			path := filepath.Join("testdata", name+ext)
-			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("%s (-update writes it anew):\n%s", path, diff)
-			}
+			golden.Check(t, filepath.Join("testdata", name+ext), got)
 		}
 	}
 }

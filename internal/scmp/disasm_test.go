@@ -2,17 +2,12 @@ package scmp
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/seccompgen/seccompgen/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestDisassembleGolden(t *testing.T) {
 	p := parse(t, `{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"],"syscalls":[
@@ -30,22 +25,7 @@ func TestDisassembleGolden(t *testing.T) {
 	for _, l := range Disassemble(program) {
 		fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("%4d  %-52s %s", l.Nr, l.Text, l.Note), " "))
 	}
-	path := filepath.Join("testdata", "disasm.txt")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("%s (go test ./internal/scmp -update writes it anew):\n%s", path, diff)
-	}
+	golden.Check(t, "testdata/disasm.txt", b.Bytes())
 }
 
 // Whatever the kernel may hold is put into words without a panic.

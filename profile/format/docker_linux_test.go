@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/golden"
 )
 
 // Docker's own code reads what EncodeDocker writes, and comes to the same profile.
@@ -37,7 +38,7 @@ func TestEncodeDocker(t *testing.T) {
 				}
 			}
 			if why != nil {
-				golden(t, name+".docker.json", data)
+				golden.Check(t, "testdata/"+name+".docker.json", data)
 			}
 		}
 		if docker, err := EncodeDocker(p, w); err != nil {

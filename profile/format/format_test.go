@@ -3,9 +3,7 @@ package format
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,9 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/seccompgen/seccompgen/profile"
+	"github.com/seccompgen/seccompgen/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const (
 	x64  = specs.ArchX86_64
@@ -50,23 +47,6 @@ func parse(t *testing.T, text string) *specs.LinuxSeccomp {
 	return p
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (go test ./profile/format -update writes it anew):\n%s", path, diff)
-	}
-}
-
 func TestArchMap(t *testing.T) {
 	for _, c := range []struct {
 		abis []specs.Arch
@@ -93,7 +73,7 @@ func TestEncodeSPO(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "robust.spo.yaml", data)
+	golden.Check(t, "testdata/robust.spo.yaml", data)
 	var back spoProfile
 	if err := yaml.Unmarshal(data, &back); err != nil {
 		t.Fatal(err)
@@ -177,5 +157,5 @@ func TestEncodePod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "pod.yaml", data)
+	golden.Check(t, "testdata/pod.yaml", data)
 }
