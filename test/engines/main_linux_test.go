@@ -88,6 +88,9 @@ func testMain(m *testing.M) (int, error) {
 			err = private(dir, filepath.Join(worldDir, filepath.Base(dir)))
 		}
 	}
+	if err == nil { // where seccompgen serve listens
+		err = errors.Join(os.MkdirAll("/run/seccompgen", 0o755), unix.Mount("tmpfs", "/run/seccompgen", "tmpfs", 0, "mode=0755"))
+	}
 	if err == nil {
 		// A bpffs that stays, as where systemd mounts it: crun's wrapper, see lab.FindCrun, would keep one of ours to itself.
 		err = unix.Mount("bpf", lab.BPFFSDir, "bpf", 0, "mode=0700")
@@ -101,6 +104,8 @@ func testMain(m *testing.M) (int, error) {
 	}
 	hookPath, toolPath = filepath.Join(bin, "oci-hook"), filepath.Join(bin, "seccompgen")
 	status := m.Run()
+	_ = unix.Unmount("/run/seccompgen", unix.MNT_DETACH)
+	_ = os.Remove("/run/seccompgen") // the host's, if it is empty
 	list, err := tracer.List()
 	if err == nil && len(list) > 0 {
 		err = fmt.Errorf("recordings are left: %+v", list)

@@ -21,8 +21,8 @@ import (
 // labUser exists in this world only.
 const labUser = 4242
 
-// newRootless makes a Podman of a user's, whose hooks speak to a service on a socket.
-func newRootless(t testing.TB, runtime, socket string) *podman {
+// newRootless makes a Podman of a user's.
+func newRootless(t testing.TB, runtime string) *podman {
 	t.Helper()
 	lab.NeedTool(t, "newuidmap")
 	dir, err := os.MkdirTemp(worldDir, "u")
@@ -46,9 +46,6 @@ func newRootless(t testing.TB, runtime, socket string) *podman {
 	state := filepath.Join(dir, "run")
 	configure(t, home+"/root", "", state+"/t", runtime)
 	install(t, "podman")
-	for _, name := range []string{"record", "trace"} {
-		edit(t, hooksDir+"/seccompgen-"+name+".json", `"oci-hook"`, `"oci-hook", "--socket", "`+socket+`"`)
-	}
 	for _, d := range []string{home, state} {
 		if err := errors.Join(os.Mkdir(d, 0o700), os.Chown(d, labUser, labUser)); err != nil {
 			t.Fatal(err)
@@ -69,9 +66,9 @@ func newRootless(t testing.TB, runtime, socket string) *podman {
 }
 
 // serve runs seccompgen serve until the test ends, or stop is called.
-func serve(t testing.TB, socket string, args ...string) (stop func()) {
+func serve(t testing.TB, args ...string) (stop func()) {
 	t.Helper()
-	cmd := exec.Command(toolPath, slices.Concat([]string{"serve", "--socket", socket}, args)...)
+	cmd := exec.Command(toolPath, slices.Concat([]string{"serve"}, args)...)
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -112,8 +109,7 @@ func TestRootless(t *testing.T) {
 				}
 			}
 		}
-		socket := filepath.Join(worldDir, "socket", filepath.Base(t.Name())+".sock")
-		p, rootfs := newRootless(t, runtime, socket), rootFS(t)
+		p, rootfs := newRootless(t, runtime), rootFS(t)
 		if r := run(t, "chown", "-R", fmt.Sprint(labUser), rootfs); r.exit != 0 {
 			t.Fatal(r)
 		}
@@ -145,7 +141,7 @@ func TestRootless(t *testing.T) {
 			t.Errorf("one who does not ask: %s", r)
 		}
 
-		stop := serve(t, socket, "--group", "lab")
+		stop := serve(t, "--group", "lab")
 		command := []string{"--rootfs", rootfs, "/bin/sh", "-c", "ls /bin && echo hello"}
 		first := p.ok(p.run(slices.Concat([]string{"--rm", "--annotation", record + "=web"}, command)...))
 		path, r := one("web-")
@@ -200,7 +196,7 @@ func TestRootless(t *testing.T) {
 		// The service ends while a container runs: the evidence is in the kernel, and one that starts again hands it over.
 		id = strings.TrimSpace(p.ok(p.run("--detach", "--annotation", record+"=later", "--rootfs", rootfs, "/bin/sh", "-c", "trap 'sync; exit 0' TERM; while :; do sleep 0.1; done")).stdout)
 		stop()
-		stop = serve(t, socket, "--group", "lab")
+		stop = serve(t, "--group", "lab")
 		p.ok(p.do("stop", id))
 		if _, r := one("later-" + id); !r.Complete || !slices.Contains(names(r, profile.PhaseWorkload), "sync") {
 			t.Errorf("complete %v %v, %q", r.Complete, r.Dropped, names(r, profile.PhaseWorkload))
