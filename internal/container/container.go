@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -102,6 +103,9 @@ func (s *Session) Run(ctx context.Context, b *bundle.Bundle, o Options) (*profil
 	}
 	if err := s.keepKnown(r.Programs); err != nil {
 		return nil, err
+	}
+	for i, p := range r.Programs { // the test binary: it has a place of its own in each session
+		r.Programs[i].Path = strings.TrimPrefix(p.Path, s.Dir+"/")
 	}
 	r.Runtime = o.Runtime.Runtime
 	r.NoNewPrivileges = b.Spec.Process.NoNewPrivileges
