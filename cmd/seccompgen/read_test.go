@@ -72,7 +72,7 @@ func TestBadUse(t *testing.T) {
 		"inspect":                                    "give a PROFILE or --pid PID",
 		"inspect --pid 1 " + exact:                   "give a PROFILE or --pid PID",
 		"inspect --runtime lxc " + exact:             `runtime "lxc" is not one of runc, crun`,
-		"inspect " + ofProfile("exact.why.json"):        "is not runtime-spec",
+		"inspect " + ofProfile("exact.why.json"):     "is not runtime-spec",
 		"build --format xml r":                       `format "xml" is not one of [oci docker podman spo pod artifact]`,
 		"build --push reg/x r":                       "--push goes with --format artifact",
 		"build --format artifact -o - r":             "give -o DIR",
